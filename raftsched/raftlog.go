@@ -1,0 +1,160 @@
+package raftsched
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+// ErrLocked: another process uses the data directory.
+var ErrLocked = errors.New("in use by another process")
+
+const (
+	snapshotsKept   = 2
+	cachedEntries   = 1024
+	lockWait        = 500 * time.Millisecond
+	snapshotEvery   = 5 * time.Second // deleting 100k entries at once stalls grants 0.2 s
+	snapshotEntries = 4096
+	trailingEntries = 8192
+)
+
+// disk is where a Raft node keeps its log, its votes and its snapshots.
+type disk struct {
+	log       raft.LogStore
+	stable    raft.StableStore
+	snapshots raft.SnapshotStore
+	close     func() error
+}
+
+// openDisk opens the stores in cfg.Dir, or in memory. The log's file is locked
+// until close.
+func openDisk(cfg Config) (*disk, error) {
+	if cfg.Ephemeral {
+		mem := raft.NewInmemStore()
+		return &disk{log: mem, stable: mem, snapshots: raft.NewInmemSnapshotStore(), close: func() error { return nil }}, nil
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	bolt, err := raftboltdb.New(raftboltdb.Options{
+		Path: filepath.Join(cfg.Dir, "raft.db"),
+		BoltOptions: &bbolt.Options{
+			Timeout:        lockWait,
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+		},
+	})
+	if errors.Is(err, bbolt.ErrTimeout) {
+		return nil, fmt.Errorf("data directory %s: %w: stop that engine first, or choose another directory", cfg.Dir, ErrLocked)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open raft log in %s: %w", cfg.Dir, err)
+	}
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(cfg.Dir, snapshotsKept, quietLog(cfg.Logger))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open snapshots in %s: %w", cfg.Dir, err), bolt.Close())
+	}
+	cache, err := raft.NewLogCache(cachedEntries, bolt)
+	if err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
+	return &disk{log: cache, stable: bolt, snapshots: snapshots, close: bolt.Close}, nil
+}
+
+// openTransport makes the way to the other members. A cluster of one has none
+// to talk to.
+func openTransport(cfg Config) (raft.ServerAddress, raft.Transport, func() error) {
+	addr, t := raft.NewInmemTransport(raft.ServerAddress("member:" + cfg.ID))
+	return addr, t, t.Close
+}
+
+// raftConfig has the settings of the design.
+func raftConfig(cfg Config) *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(cfg.ID)
+	c.HeartbeatTimeout = cfg.Raft.Heartbeat
+	c.ElectionTimeout = cfg.Raft.Heartbeat
+	c.LeaderLeaseTimeout = cfg.Raft.LeaderLease
+	c.CommitTimeout = cfg.Raft.Commit
+	c.SnapshotInterval = snapshotEvery
+	c.SnapshotThreshold = snapshotEntries
+	c.TrailingLogs = trailingEntries
+	c.ShutdownOnRemove = false
+	c.Logger = quietLog(cfg.Logger)
+	return c
+}
+
+// openRaft starts the node's Raft, as the only voter of a new cluster if it has
+// no log yet.
+func openRaft(cfg Config, fsm raft.FSM, d *disk, addr raft.ServerAddress, t raft.Transport) (*raft.Raft, error) {
+	c := raftConfig(cfg)
+	has, err := raft.HasExistingState(d.log, d.stable, d.snapshots)
+	if err != nil {
+		return nil, fmt.Errorf("read raft log: %w", err)
+	}
+	if !has {
+		err := raft.BootstrapCluster(c, d.log, d.stable, d.snapshots, t, raft.Configuration{
+			Servers: []raft.Server{{Suffrage: raft.Voter, ID: c.LocalID, Address: addr}},
+		})
+		if err != nil {
+			return nil, fmt.Errorf("bootstrap: %w", err)
+		}
+	}
+	r, err := raft.NewRaft(c, fsm, d.log, d.stable, d.snapshots, t)
+	if err != nil {
+		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	f := r.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return nil, errors.Join(fmt.Errorf("read members: %w", err), r.Shutdown().Error())
+	}
+	var ids []raft.ServerID
+	for _, s := range f.Configuration().Servers {
+		if s.ID == c.LocalID {
+			return r, nil
+		}
+		ids = append(ids, s.ID)
+	}
+	err = fmt.Errorf("data directory %s belongs to the cluster of %q: node %q is not a member", cfg.Dir, ids, cfg.ID)
+	return nil, errors.Join(err, r.Shutdown().Error())
+}
+
+// raftLogger passes Raft's errors on, its warnings as details, and drops the
+// rest: what matters of its life the Node logs itself.
+type raftLogger struct {
+	hclog.Logger
+	out *slog.Logger
+}
+
+func quietLog(out *slog.Logger) hclog.Logger {
+	return &raftLogger{Logger: hclog.NewNullLogger(), out: out}
+}
+
+func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
+	switch level {
+	case hclog.Error:
+		l.Error(msg, args...)
+	case hclog.Warn:
+		l.Warn(msg, args...)
+	}
+}
+
+func (l *raftLogger) Error(msg string, args ...any) { l.out.Error("raft: "+msg, args...) }
+func (l *raftLogger) Warn(msg string, args ...any)  { l.out.Debug("raft: "+msg, args...) }
+
+func (l *raftLogger) IsWarn() bool  { return true }
+func (l *raftLogger) IsError() bool { return true }
+
+func (l *raftLogger) With(args ...any) hclog.Logger {
+	return &raftLogger{Logger: l.Logger, out: l.out.With(args...)}
+}
+func (l *raftLogger) Named(string) hclog.Logger      { return l }
+func (l *raftLogger) ResetNamed(string) hclog.Logger { return l }
