@@ -1,0 +1,101 @@
+// Command engine runs Heddle's engine.
+//
+//	engine dev        engine and embedded PostgreSQL, for one machine
+//	engine serve      engine on a given PostgreSQL
+//	engine migrate    brings the tables up to date, or takes a step back
+//	engine version
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+)
+
+// version is set by the linker for releases.
+var version = ""
+
+const usage = `usage: engine <command> [flags]
+
+commands:
+  dev       run an engine with a PostgreSQL of its own, kept in a directory
+  serve     run an engine on a given PostgreSQL
+  migrate   up, down or status of the tables
+  version   print the version
+
+"engine <command> -h" lists the flags. Each flag can be set in the environment:
+--data-dir is HEDDLE_DATA_DIR.
+`
+
+func main() {
+	// The first signal asks for a clean end; the second one ends at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// errUsage: the command line is wrong; what is wrong has been printed.
+var errUsage = errors.New("usage")
+
+// run is the whole program; it returns the exit code.
+func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return 2
+	}
+	p := program{env: environment(env), out: stdout, err: stderr}
+	var err error
+	switch args[0] {
+	case "dev":
+		err = p.dev(ctx, args[1:])
+	case "serve":
+		err = p.serve(ctx, args[1:])
+	case "migrate":
+		err = p.migrate(ctx, args[1:])
+	case "version", "--version", "-version":
+		fmt.Fprintf(stdout, "heddle engine %s (%s %s/%s)\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	case "help", "-h", "--help", "-help":
+		fmt.Fprint(stdout, usage)
+	default:
+		fmt.Fprintf(stderr, "engine: unknown command %q\n\n%s", args[0], usage)
+		return 2
+	}
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		return 2
+	}
+	fmt.Fprintf(stderr, "engine: %v\n", err)
+	return 1
+}
+
+// buildVersion is the release's, or what the build knows of its source.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	revision, dirty := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = "-" + s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "-modified"
+		}
+	}
+	return "devel" + revision + dirty
+}

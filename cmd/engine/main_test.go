@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/heddle-io/heddle/internal/pgtest"
+)
+
+func TestMain(m *testing.M) {
+	code := pgtest.Main(m)
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
+	}
+	os.Exit(code)
+}
+
+var built struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// binary builds the command once.
+func binary(t *testing.T) string {
+	t.Helper()
+	built.once.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "heddle-engine-"); built.err != nil {
+			return
+		}
+		out, err := exec.Command("go", "build", "-o", filepath.Join(built.dir, "engine"), ".").CombinedOutput()
+		if err != nil {
+			t.Logf("%s", out)
+			built.err = err
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return filepath.Join(built.dir, "engine")
+}
+
+// server is a running engine process.
+type server struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	addr string
+	out  sync.WaitGroup
+	log  bytes.Buffer
+}
+
+// launch starts the command and returns when it has printed its address.
+func launch(t *testing.T, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, cmd: exec.Command(binary(t), args...)}
+	s.cmd.Env = append(os.Environ(), "HEDDLE_LOG_LEVEL=warn")
+	s.cmd.Stderr = &s.log
+	stdout, err := s.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	for s.addr == "" && lines.Scan() {
+		if _, addr, ok := strings.Cut(lines.Text(), "http://"); ok && strings.Contains(lines.Text(), "API") {
+			s.addr = addr
+		}
+	}
+	if s.addr == "" {
+		s.cmd.Wait()
+		t.Fatalf("the engine ended without an address:\n%s", s.log.String())
+	}
+	s.out.Go(func() { io.Copy(io.Discard, stdout) })
+	t.Cleanup(s.kill)
+	return s
+}
+
+// kill ends the process as a crash does.
+func (s *server) kill() {
+	if s.cmd.ProcessState != nil {
+		return
+	}
+	s.cmd.Process.Kill()
+	s.out.Wait()
+	s.cmd.Wait()
+}
+
+// interrupt is Ctrl-C; the process must end cleanly.
+func (s *server) interrupt() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		s.t.Fatal(err)
+	}
+	s.out.Wait()
+	if err := s.cmd.Wait(); err != nil {
+		s.t.Fatalf("after an interrupt: %v\n%s", err, s.log.String())
+	}
+}
+
+// call runs the program in this process.
+func call(env []string, args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	code = run(context.Background(), args, env, &out, &err)
+	return code, out.String(), err.String()
+}
+
+func TestUsage(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		env  []string
+		args []string
+		code int
+		says string // on stdout or stderr
+	}{
+		{name: "no command", code: 2, says: "commands:"},
+		{name: "unknown command", args: []string{"run"}, code: 2, says: `unknown command "run"`},
+		{name: "help", args: []string{"help"}, says: "commands:"},
+		{name: "version", args: []string{"version"}, says: "heddle engine"},
+		{name: "help of a command", args: []string{"serve", "-h"}, says: "-data-dir"},
+		{name: "unknown flag", args: []string{"serve", "--speed", "9"}, code: 2, says: "-speed"},
+		{name: "what is missing, all at once", args: []string{"serve"}, code: 1, says: "--data-dir (or HEDDLE_DATA_DIR) is required"},
+		{name: "stray argument", args: []string{"serve", "now"}, code: 2, says: `unexpected argument "now"`},
+		{name: "bad value in the environment", env: []string{"HEDDLE_FLUSHERS=many"}, args: []string{"serve"}, code: 1, says: `HEDDLE_FLUSHERS="many"`},
+		{name: "the environment is read", env: []string{"HEDDLE_POSTGRES=postgres://127.0.0.1/db", "HEDDLE_DATA_DIR=/nowhere", "HEDDLE_FLUSHERS=99"}, args: []string{"serve"}, code: 1, says: "Flushers: 99"},
+		{name: "the command line wins", env: []string{"HEDDLE_POSTGRES=postgres://127.0.0.1/db", "HEDDLE_DATA_DIR=/nowhere", "HEDDLE_FLUSHERS=99"}, args: []string{"serve", "--flushers", "98"}, code: 1, says: "Flushers: 98"},
+		{name: "log level", args: []string{"serve", "--postgres", "x", "--data-dir", "y", "--log-level", "loud"}, code: 1, says: `"loud"`},
+		{name: "migrate without action", args: []string{"migrate"}, code: 2, says: "up, down, status"},
+		{name: "migrate without database", args: []string{"migrate", "up"}, code: 1, says: "--postgres (or HEDDLE_POSTGRES)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			code, out, err := call(c.env, c.args...)
+			if code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			if !strings.Contains(out+err, c.says) {
+				t.Errorf("%q is not said in:\n%s%s", c.says, out, err)
+			}
+		})
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	env := []string{"HEDDLE_POSTGRES=" + pgtest.DSN(t)}
+	step := func(says string, args ...string) {
+		t.Helper()
+		code, out, err := call(env, append([]string{"migrate"}, args...)...)
+		if code != 0 || !strings.Contains(out, says) {
+			t.Errorf("migrate %v: exit code %d, want %q in:\n%s%s", args, code, says, out, err)
+		}
+	}
+	step("no", "status")
+	step("applied: 1", "up")
+	step("nothing to do", "up")
+	step("1  ", "status")
+	step("taken back: 1", "down", "--steps", "100")
+	step("nothing to do", "down")
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/heddle-io/heddle/engine"
+	"github.com/heddle-io/heddle/internal/pgembed"
+)
+
+// stopTime bounds a clean end; a supervisor's patience ends about then too.
+const stopTime = 20 * time.Second
+
+// serve runs an engine on a given Postgres until ctx ends.
+func (p program) serve(ctx context.Context, args []string) error {
+	c, log := engine.DefaultConfig(), logFlags{}
+	fs := p.flags("serve", "serve --postgres URL --data-dir DIR [flags]")
+	engineFlags(fs, &c, &log)
+	fs.StringVar(&c.Postgres, "postgres", "", "`URL` of the database, as postgres://user:password@host:5432/database")
+	fs.StringVar(&c.Schema, "schema", c.Schema, "Postgres schema of the tables")
+	fs.StringVar(&c.DataDir, "data-dir", "", "`directory` of the scheduler's log")
+	conns := fs.Int("max-conns", int(c.MaxConns), "connections to Postgres")
+	fs.BoolVar(&c.Adopt, "adopt", false, "take over a database whose engine's data directory is lost for good")
+	migrate := fs.Bool("migrate", true, "bring the tables up to date at start")
+	if err := p.parse(fs, args); err != nil {
+		return err
+	}
+	if err := p.noArguments(fs); err != nil {
+		return err
+	}
+	var missing []error
+	if c.Postgres == "" {
+		missing = append(missing, fmt.Errorf("--postgres (or %s) is required", variable("postgres")))
+	}
+	if c.DataDir == "" {
+		missing = append(missing, fmt.Errorf("--data-dir (or %s) is required", variable("data-dir")))
+	}
+	if len(missing) > 0 {
+		return errors.Join(missing...)
+	}
+	logger, err := log.logger(p.err)
+	if err != nil {
+		return err
+	}
+	c.MaxConns, c.SkipMigrate, c.Logger = int32(min(*conns, 1<<20)), !*migrate, logger
+	return p.engine(ctx, c, "")
+}
+
+// dev runs an engine and a Postgres of its own until ctx ends.
+func (p program) dev(ctx context.Context, args []string) error {
+	c, log := engine.DefaultConfig(), logFlags{}
+	fs := p.flags("dev", "dev [flags]")
+	engineFlags(fs, &c, &log)
+	dir := fs.String("data-dir", defaultDataDir(), "`directory` of the database and the scheduler's log")
+	port := fs.Int("postgres-port", 0, "port of the embedded PostgreSQL on 127.0.0.1; 0 picks a free one")
+	ephemeral := fs.Bool("ephemeral", false, "keep nothing: a fresh directory, removed at the end")
+	if err := p.parse(fs, args); err != nil {
+		return err
+	}
+	if err := p.noArguments(fs); err != nil {
+		return err
+	}
+	logger, err := log.logger(p.err)
+	if err != nil {
+		return err
+	}
+	if *ephemeral {
+		if *dir, err = os.MkdirTemp("", "heddle-dev-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(*dir)
+		// As root, Postgres runs as another user, who has to get in.
+		if err := os.Chmod(*dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if *dir == "" {
+		return errors.New("--data-dir is empty, and this user has no home directory to put it in")
+	}
+	abs, err := filepath.Abs(*dir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.out, "starting PostgreSQL in %s\n", filepath.Join(abs, "postgres"))
+	pg, err := pgembed.Start(ctx, pgembed.Config{Dir: filepath.Join(abs, "postgres"), Port: *port, Volatile: *ephemeral, Logger: logger})
+	if err != nil {
+		return err
+	}
+	c.Postgres, c.DataDir, c.Ephemeral, c.Logger = pg.DSN(), filepath.Join(abs, "engine"), *ephemeral, logger
+	err = p.engine(ctx, c, pg.DSN())
+	if stopErr := pg.Stop(context.WithoutCancel(ctx)); stopErr != nil {
+		err = errors.Join(err, stopErr)
+	}
+	return err
+}
+
+// defaultDataDir is below the user's home, "" if there is none.
+func defaultDataDir() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "heddle")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".local", "share", "heddle")
+}
+
+// engine runs one engine until ctx ends or it stops itself.
+func (p program) engine(ctx context.Context, c engine.Config, embedded string) error {
+	c.Version = buildVersion()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	c.Fatal = func(err error) { fail(err) }
+	e, err := engine.New(c)
+	if err != nil {
+		return err
+	}
+	if err := e.Start(ctx); err != nil {
+		if errors.Is(err, context.Canceled) {
+			return nil // asked to stop before it was ready
+		}
+		return err
+	}
+	p.greet(e.Addr(), embedded)
+	<-ctx.Done()
+	cause := context.Cause(ctx)
+	c.Logger.Info("stopping", slog.Duration("within", stopTime))
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	err = e.Stop(stopCtx)
+	if !errors.Is(cause, context.Canceled) {
+		return errors.Join(cause, err)
+	}
+	return err
+}
+
+// greet prints where the API is, and what to do next.
+func (p program) greet(addr, embedded string) {
+	fmt.Fprintf(p.out, "heddle %s is ready\n\n  API         http://%s\n", buildVersion(), addr)
+	if embedded != "" {
+		fmt.Fprintf(p.out, "  PostgreSQL  %s\n", embedded)
+	}
+	fmt.Fprintf(p.out, `
+next: submit a job,
+
+  curl -s http://%[1]s/heddle.v1.WorkflowService/Submit -H 'Content-Type: application/json' \
+    -d '{"submissions": [{"job": {"kind": "hello", "argsJson": "{\"name\": \"World\"}"}}]}'
+
+and see it wait for a worker that knows the kind "hello":
+
+  curl -s http://%[1]s/heddle.v1.JobService/List -H 'Content-Type: application/json' -d '{}'
+
+Ctrl-C stops it.
+`, addr)
+}

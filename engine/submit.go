@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/heddle-io/heddle/engine/api"
+	"github.com/heddle-io/heddle/engine/model"
+	"github.com/heddle-io/heddle/raftsched"
+	"github.com/heddle-io/heddle/raftsched/dispatch"
+)
+
+// submitter writes workflows and hands what can start to the dispatcher, which
+// would find it by itself a second later.
+type submitter struct{ e *Engine }
+
+var _ api.Submitter = submitter{}
+
+// Submit implements api.Submitter.
+func (s submitter) Submit(ctx context.Context, subs []model.Submission) []model.Submitted {
+	mark := s.e.node.Begin()
+	done := s.e.store.Submit(ctx, subs)
+	s.e.submitted(mark, done)
+	return done
+}
+
+// SubmitStream implements api.Submitter.
+func (s submitter) SubmitStream(ctx context.Context, header model.Submission, next func() (*model.Chunk, error)) (model.Submitted, error) {
+	mark := s.e.node.Begin()
+	done, err := s.e.store.SubmitStream(ctx, header, next)
+	if err != nil {
+		s.e.node.End(mark)
+		return done, err
+	}
+	s.e.submitted(mark, []model.Submitted{done})
+	return done, nil
+}
+
+// submitted hands the rows of committed submissions to the dispatcher.
+func (e *Engine) submitted(mark raftsched.Mark, done []model.Submitted) {
+	var ready []dispatch.Row
+	var lanes []dispatch.LanePriority
+	touched := false
+	for i := range done {
+		if done[i].Err != nil || !done[i].Created {
+			continue
+		}
+		touched = true
+		if len(ready) == 0 {
+			ready = done[i].Ready
+		} else {
+			ready = append(ready, done[i].Ready...)
+		}
+		lanes = append(lanes, done[i].Lanes...)
+	}
+	if !touched {
+		e.node.End(mark)
+		return
+	}
+	e.node.Done(raftsched.Done{Ready: ready, Mark: mark})
+	e.leader.expect(ready)
+	if len(lanes) > 0 {
+		e.node.Hint(lanes)
+	}
+}
+
+// importBatch takes submissions that users wrote in their own transactions.
+func (e *Engine) importBatch(ctx context.Context) (n int, err error) {
+	mark := e.node.Begin()
+	done, err := e.store.Import(ctx, e.cfg.limits().Decode, inboxLimit)
+	if err != nil {
+		e.node.End(mark)
+		return 0, err
+	}
+	e.submitted(mark, done)
+	for i := range done {
+		if done[i].Err != nil {
+			e.log.Warn("submission from the inbox refused", "workflow", done[i].ID.String(), "error", done[i].Err)
+		}
+	}
+	return len(done), nil
+}
+
+// importInbox imports after each notification, and now and then without one.
+func (e *Engine) importInbox(ctx context.Context) {
+	trouble := e.trouble("import of the inbox")
+	for {
+		n, err := e.importBatch(ctx)
+		again, stop := trouble.handle(ctx, err)
+		switch {
+		case stop:
+			return
+		case again || n >= inboxLimit:
+		case !wait(ctx, e.leader.inbox, inboxPoll):
+			return
+		}
+	}
+}
+
+// listenInbox waits for notifications; its connection may break.
+func (e *Engine) listenInbox(ctx context.Context) {
+	pause := newBackoff(200*time.Millisecond, 10*time.Second)
+	for {
+		begin := time.Now()
+		err := e.store.Listen(ctx, func() { put(e.leader.inbox) })
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(begin) > time.Minute {
+			pause.reset()
+		}
+		if pause.tries() == 0 {
+			e.log.Warn("listening for submissions broke off, begun again", "error", err)
+		}
+		if !pause.sleep(ctx.Done()) {
+			return
+		}
+		put(e.leader.inbox) // what came meanwhile
+	}
+}
+
+// importOnce looks into the inbox before somebody is told that a workflow does
+// not exist. It reports whether anything came.
+func (e *Engine) importOnce(ctx context.Context) bool {
+	n, err := e.importBatch(ctx)
+	return err == nil && n > 0
+}
