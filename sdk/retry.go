@@ -1,0 +1,130 @@
+package heddle
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+)
+
+// backoff spreads repeated calls: delays double from first to most, each cut at
+// random to between a half and the whole of it.
+type backoff struct {
+	first, most time.Duration
+	next        time.Duration
+}
+
+func newBackoff() *backoff { return &backoff{first: 50 * time.Millisecond, most: 5 * time.Second} }
+
+// reset starts again with the first delay.
+func (b *backoff) reset() { b.next = 0 }
+
+// delay gives the next delay.
+func (b *backoff) delay() time.Duration {
+	if b.next == 0 {
+		b.next = b.first
+	}
+	d := b.next
+	b.next = min(2*b.next, b.most)
+	return d/2 + rand.N(d/2+1)
+}
+
+// wait sleeps for the next delay, at least atLeast, or until ctx ends; then it
+// gives the error of ctx.
+func (b *backoff) wait(ctx context.Context, atLeast time.Duration) error {
+	return sleep(ctx, max(b.delay(), atLeast))
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// safety says when a call may be repeated.
+type safety uint8
+
+const (
+	// repeatable calls change nothing the second time.
+	repeatable safety = iota
+	// onceOnly calls are repeated only if the engine surely did nothing.
+	onceOnly
+)
+
+// call asks one engine after the other until one answers. try is 0 the first
+// time. Answers that are errors of the request itself end it at once.
+func call[T any](ctx context.Context, c *Client, op string, s safety, do func(ctx context.Context, e *endpoint, try int) (T, error)) (T, error) {
+	var (
+		zero  T
+		wait  = newBackoff()
+		start = time.Now()
+	)
+	for try := 0; ; try++ {
+		at := c.current.Load()
+		v, err := do(ctx, c.endpoints[at%int64(len(c.endpoints))], try)
+		if err == nil {
+			return v, nil
+		}
+		if ctx.Err() != nil || !again(err, s) || c.cfg.RetryFor < 0 || time.Since(start) >= c.cfg.RetryFor {
+			return zero, fromConnect(op, err)
+		}
+		c.current.CompareAndSwap(at, at+1)
+		// The other engines are asked without delay, then all of them with one.
+		if (try+1)%len(c.endpoints) == 0 || connect.CodeOf(err) == connect.CodeResourceExhausted {
+			left := c.cfg.RetryFor - time.Since(start)
+			d := min(max(wait.delay(), pause(err)), max(left, 0))
+			if werr := sleep(ctx, d); werr != nil {
+				return zero, fromConnect(op, err)
+			}
+		}
+	}
+}
+
+// again says whether the call may be repeated after err.
+func again(err error, s safety) bool {
+	switch connect.CodeOf(err) {
+	case connect.CodeUnavailable:
+		return s == repeatable || connect.IsWireError(err) || neverSent(err)
+	case connect.CodeResourceExhausted:
+		// Without a delay it is the request that is too large.
+		return pause(err) > 0
+	case connect.CodeUnknown, connect.CodeInternal:
+		// A connection that broke in the middle, told by the transport.
+		return s == repeatable && !connect.IsWireError(err) && broken(err)
+	}
+	return false
+}
+
+// neverSent: the connection was not even made.
+func neverSent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+func broken(err error) bool {
+	var op net.Error
+	return errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// pause is how long an engine that is overloaded asks callers to stay away.
+func pause(err error) time.Duration {
+	var ce *connect.Error
+	if !errors.As(err, &ce) {
+		return 0
+	}
+	seconds, perr := strconv.ParseFloat(ce.Meta().Get("Retry-After"), 64)
+	if perr != nil || seconds < 0 || seconds > 3600 {
+		return 0
+	}
+	return time.Duration(seconds * float64(time.Second))
+}
