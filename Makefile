@@ -30,8 +30,9 @@ generate: tools ## regenerate internal/gen from proto/, schema/ and queries/
 	cd proto && PATH=$(BIN):$$PATH $(BIN)/buf generate
 	$(BIN)/sqlc generate
 
-verify: tools ## check that generated code is fresh and go.mod is tidy
+verify: tools ## check the API against main, that generated code is fresh, that go.mod is tidy
 	cd proto && $(BIN)/buf lint
+	cd proto && $(BIN)/buf breaking --against '../.git#branch=main,subdir=proto'
 	sh tools/verify.sh $(BIN)
 
 bench: ## Heddle beside River on one Postgres

@@ -4,21 +4,19 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"iter"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/pprof"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/heddle-io/heddle/engine"
 	heddle "github.com/heddle-io/heddle/sdk"
 )
 
@@ -30,7 +28,6 @@ type heddleSystem struct {
 	url    string
 	dir    string
 	engine *exec.Cmd
-	input  io.Closer
 }
 
 type chainStep struct{ Chain, Left int }
@@ -46,19 +43,12 @@ func (s *heddleSystem) open(ctx context.Context, dsn string, o options) (err err
 	if s.dir, err = os.MkdirTemp("", "heddle-bench-engine-"); err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	args := []string{"engine", "-postgres", dsn, "-dir", s.dir}
+	args := []string{"serve", "--postgres", dsn, "--data-dir", s.dir, "--listen", "127.0.0.1:0", "--log-level", "warn"}
 	if o.profile != "" {
-		args = append(args, "-profile", filepath.Join(o.profile, fmt.Sprintf("engine-%d.pprof", time.Now().UnixNano())))
+		args = append(args, "--pprof", profiled)
 	}
-	s.engine = exec.Command(self, args...)
+	s.engine = exec.Command(o.engine, args...)
 	s.engine.Stderr = os.Stderr
-	if s.input, err = s.engine.StdinPipe(); err != nil {
-		return err
-	}
 	out, err := s.engine.StdoutPipe()
 	if err != nil {
 		return err
@@ -66,11 +56,19 @@ func (s *heddleSystem) open(ctx context.Context, dsn string, o options) (err err
 	if err := s.engine.Start(); err != nil {
 		return err
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("the engine did not start: %w", err)
+	lines := bufio.NewScanner(out)
+	for s.url == "" && lines.Scan() {
+		if at := strings.Index(lines.Text(), "http://127.0.0.1:"); at >= 0 {
+			s.url = strings.Fields(lines.Text()[at:])[0]
+		}
 	}
-	s.url = "http://" + strings.TrimSpace(line)
+	if s.url == "" {
+		return errors.New("the engine did not start")
+	}
+	go io.Copy(io.Discard, out) // until the engine ends
+	if o.profile != "" {
+		go profile(filepath.Join(o.profile, fmt.Sprintf("engine-%d.pprof", time.Now().UnixNano())), o.seconds)
+	}
 	if s.client, err = heddle.NewClient(heddle.ClientConfig{Addrs: []string{s.url}}); err != nil {
 		return err
 	}
@@ -90,8 +88,8 @@ func (s *heddleSystem) close() {
 	if s.client != nil {
 		s.client.Close()
 	}
-	if s.input != nil {
-		s.input.Close()
+	if s.engine != nil && s.engine.Process != nil {
+		_ = s.engine.Process.Signal(os.Interrupt) // if it has ended, Wait tells
 		if err := s.engine.Wait(); err != nil {
 			slog.Error("engine process", "error", err)
 		}
@@ -197,41 +195,39 @@ func heddleWorker(ctx context.Context, url string, rec *recorder) error {
 	return w.Run(ctx)
 }
 
-// engineMain is the engine process. It ends when its standard input does.
-func engineMain(ctx context.Context, args []string) (err error) {
-	fs := flag.NewFlagSet("engine", flag.ContinueOnError)
-	dsn := fs.String("postgres", "", "database")
-	dir := fs.String("dir", "", "data directory")
-	profile := fs.String("profile", "", "file for a CPU profile")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	if *profile != "" {
-		f, err := os.Create(*profile)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	cfg := engine.DefaultConfig()
-	cfg.Postgres, cfg.DataDir, cfg.Listen = *dsn, *dir, "127.0.0.1:0"
-	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	e, err := engine.New(cfg)
+// buildEngine compiles the program that users run.
+func buildEngine(ctx context.Context, dir string) (string, error) {
+	module, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/heddle-io/heddle").Output()
 	if err != nil {
-		return err
+		return "", fmt.Errorf("find the engine's sources (bench runs in its own folder): %w", err)
 	}
-	if err := e.Start(ctx); err != nil {
-		return err
+	path := filepath.Join(dir, "engine")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/engine")
+	cmd.Dir = strings.TrimSpace(string(module))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the engine: %w: %s", err, out)
 	}
-	defer func() { err = errors.Join(err, e.Stop(context.Background())) }()
-	fmt.Println(e.Addr())
-	go func() { io.Copy(io.Discard, os.Stdin); cancel() }()
-	<-ctx.Done()
-	return nil
+	return path, nil
+}
+
+// profiled is where the engine serves its profiles.
+const profiled = "127.0.0.1:7499"
+
+// profile writes a CPU profile of the engine to a file.
+func profile(path string, seconds int) {
+	res, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", profiled, seconds))
+	if err != nil {
+		slog.Error("profile", "error", err)
+		return
+	}
+	defer res.Body.Close()
+	f, err := os.Create(path)
+	if err != nil {
+		slog.Error("profile", "error", err)
+		return
+	}
+	defer f.Close()
+	if _, err := io.Copy(f, res.Body); err != nil {
+		slog.Error("profile", "error", err)
+	}
 }

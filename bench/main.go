@@ -28,13 +28,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	role, args := run, os.Args[1:]
-	if len(args) > 0 {
-		switch args[0] { // the processes that a run starts
-		case "worker":
-			role, args = workerMain, args[1:]
-		case "engine":
-			role, args = engineMain, args[1:]
-		}
+	if len(args) > 0 && args[0] == "worker" { // the process that a run starts
+		role, args = workerMain, args[1:]
 	}
 	if err := role(ctx, args); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -51,6 +46,7 @@ type options struct {
 	seconds   int
 	json      bool
 	profile   string
+	engine    string // the program
 }
 
 // Result is one run of one workload on one peer.
@@ -104,6 +100,16 @@ func run(ctx context.Context, args []string) error {
 	}
 	if o.n < 1 || o.runs < 1 || o.seconds < 1 {
 		return fmt.Errorf("-n, -runs and -seconds must be at least 1")
+	}
+	if slices.Contains(o.peers, "heddle") {
+		dir, err := os.MkdirTemp("", "heddle-bench-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		if o.engine, err = buildEngine(ctx, dir); err != nil {
+			return err
+		}
 	}
 	pg, err := startPostgres(ctx)
 	if err != nil {

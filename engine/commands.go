@@ -35,8 +35,9 @@ func done(mark markID, eff *model.Effects) raftsched.Done {
 func (e *Engine) command(ctx context.Context, id fsm.WorkflowID, run func(ctx context.Context, reign model.Reign, leased []int32) (model.Effects, error)) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commandTime)
 	defer cancel()
+	before := e.inbox.imported.Load()
 	err := e.tryCommand(ctx, id, run)
-	if errors.Is(err, model.ErrNotFound) && e.importOnce(ctx) {
+	if errors.Is(err, model.ErrNotFound) && e.importOnce(ctx, before) {
 		err = e.tryCommand(ctx, id, run)
 	}
 	return err
@@ -100,8 +101,9 @@ func (c commander) Append(ctx context.Context, req api.Append) (first dag.ID, n 
 		e.settle(mark, &eff, err)
 		return e.commandError(reign, err)
 	}
+	before := e.inbox.imported.Load()
 	err = try()
-	if errors.Is(err, model.ErrNotFound) && e.importOnce(ctx) {
+	if errors.Is(err, model.ErrNotFound) && e.importOnce(ctx, before) {
 		err = try()
 	}
 	return first, n, created, err

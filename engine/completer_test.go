@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -295,9 +296,9 @@ func TestReportIsAnsweredInBoundedTime(t *testing.T) {
 // When the database is back, reports that still wait are written.
 func TestFlushGoesOnAfterAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		down := true
+		var back atomic.Bool
 		c, _, keeper := testCompleter(t, func(_ int, group []model.Finish) ([]model.Flushed, model.Effects, error) {
-			if down {
+			if !back.Load() {
 				return nil, model.Effects{}, &pgconn.PgError{Code: "57P03"}
 			}
 			return make([]model.Flushed, len(group)), model.Effects{}, nil
@@ -308,7 +309,7 @@ func TestFlushGoesOnAfterAnOutage(t *testing.T) {
 		}()
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		down = false
+		back.Store(true)
 		if s := <-answer; s != "D" {
 			t.Errorf("answer %s, want D", s)
 		}
@@ -457,60 +458,6 @@ func TestStopWritesWhatWaits(t *testing.T) {
 			t.Errorf("%d leases ended, want 2", keeper.ended())
 		}
 	})
-}
-
-// What says nothing about the data is tried again; what does is isolated.
-func TestPassing(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		want bool
-	}{
-		{&pgconn.PgError{Code: "53100"}, true}, // disk full
-		{&pgconn.PgError{Code: "57P01"}, true},
-		{&pgconn.PgError{Code: "40P01"}, true},
-		{&pgconn.PgError{Code: "42P01"}, true}, // a missing table is nobody's report
-		{&pgconn.PgError{Code: "22021"}, false},
-		{&pgconn.PgError{Code: "23514"}, false},
-		{fmt.Errorf("flush: %w", io.ErrUnexpectedEOF), true},
-		{context.Canceled, true},
-		{errors.New("decide: no such node"), false},
-	} {
-		if got := passing(c.err); got != c.want {
-			t.Errorf("%v passes: %t, want %t", c.err, got, c.want)
-		}
-	}
-}
-
-// Groups keep the order, their bound, and the repeats for later.
-func TestGather(t *testing.T) {
-	f := &flusher{wake: make(chan struct{}, 1)}
-	var items []item
-	for n := range 2*flushLimit + 10 {
-		items = append(items, item{lease: fsm.Lease{Job: jobID(n)}})
-		if n%100 == 0 {
-			items = append(items, item{lease: fsm.Lease{Job: jobID(n), ID: 1}})
-		}
-	}
-	over := &reportCall{over: true}
-	items[5].call = over
-	f.push(items)
-	seen, taken := make(map[fsm.JobID]struct{}), make(map[fsm.Lease]bool)
-	for round := 0; len(taken) < len(items)-1; round++ {
-		group := f.gather(nil, seen)
-		if len(group) == 0 || len(group) > flushLimit {
-			t.Fatalf("round %d: a group of %d", round, len(group))
-		}
-		once := make(map[fsm.JobID]bool)
-		for _, it := range group {
-			if once[it.lease.Job] || taken[it.lease] || it.call == over {
-				t.Fatalf("round %d: %v is taken wrongly", round, it.lease)
-			}
-			once[it.lease.Job], taken[it.lease] = true, true
-		}
-	}
-	if len(f.pending) != 0 {
-		t.Errorf("%d items are left", len(f.pending))
-	}
 }
 
 // BenchmarkReports measures the completer without its database.

@@ -50,6 +50,7 @@ type Engine struct {
 	routes    routeNames
 	sessions  sessionNames
 	leader    leaderWork
+	inbox     inbox
 	front     front
 
 	starting sync.Mutex      // held by Start

@@ -25,12 +25,13 @@ type flusher struct {
 
 	mu      sync.Mutex
 	pending []item
+	buffer  []item // where pending begins again when it is empty
 }
 
 // push appends items to the next group.
 func (f *flusher) push(items []item) {
 	f.mu.Lock()
-	room := max(pendingLimit-len(f.pending), 0)
+	room, size := max(pendingLimit-len(f.pending), 0), cap(f.pending)
 	for i := range items {
 		// Only reports can be refused: nobody else would come again.
 		if items[i].call == nil || room > 0 {
@@ -39,6 +40,11 @@ func (f *flusher) push(items []item) {
 			continue
 		}
 		items[i].call.answer(items[i].index, again("too many reports wait"))
+	}
+	if cap(f.pending) != size { // it has moved; a huge one is not kept
+		if f.buffer = f.pending[:0]; cap(f.buffer) > 4*flushLimit {
+			f.buffer = nil
+		}
 	}
 	f.mu.Unlock()
 	f.poke()
@@ -106,7 +112,7 @@ func (f *flusher) gather(group []item, seen map[fsm.JobID]struct{}) []item {
 	clear(f.pending[:next-twice]) // let go of results
 	f.pending = f.pending[next-twice:]
 	if len(f.pending) == 0 {
-		f.pending = f.pending[:0:0]
+		f.pending = f.buffer[:0]
 	}
 	return group
 }

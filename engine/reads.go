@@ -21,8 +21,9 @@ var _ api.Reader = reader{}
 // find runs a read, and once more if it finds nothing and the inbox had
 // something.
 func find[T any](ctx context.Context, e *Engine, read func() (T, error)) (T, error) {
+	before := e.inbox.imported.Load()
 	v, err := read()
-	if errors.Is(err, model.ErrNotFound) && e.importOnce(ctx) {
+	if errors.Is(err, model.ErrNotFound) && e.importOnce(ctx, before) {
 		v, err = read()
 	}
 	return v, err

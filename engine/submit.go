@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/heddle-io/heddle/engine/api"
@@ -64,8 +66,18 @@ func (e *Engine) submitted(mark raftsched.Mark, done []model.Submitted) {
 	}
 }
 
-// importBatch takes submissions that users wrote in their own transactions.
+// inbox takes turns at importing and counts what was imported.
+type inbox struct {
+	turn     sync.Mutex
+	imported atomic.Uint64
+}
+
+// importBatch takes submissions that users wrote in their own transactions. One
+// import runs at a time: who comes second finds the rows of the first one
+// committed.
 func (e *Engine) importBatch(ctx context.Context) (n int, err error) {
+	e.inbox.turn.Lock()
+	defer e.inbox.turn.Unlock()
 	mark := e.node.Begin()
 	done, err := e.store.Import(ctx, e.cfg.limits().Decode, inboxLimit)
 	if err != nil {
@@ -78,6 +90,7 @@ func (e *Engine) importBatch(ctx context.Context) (n int, err error) {
 			e.log.Warn("submission from the inbox refused", "workflow", done[i].ID.String(), "error", done[i].Err)
 		}
 	}
+	e.inbox.imported.Add(uint64(len(done)))
 	return len(done), nil
 }
 
@@ -120,8 +133,9 @@ func (e *Engine) listenInbox(ctx context.Context) {
 }
 
 // importOnce looks into the inbox before somebody is told that a workflow does
-// not exist. It reports whether anything came.
-func (e *Engine) importOnce(ctx context.Context) bool {
-	n, err := e.importBatch(ctx)
-	return err == nil && n > 0
+// not exist. It reports whether anything was imported since the count that was
+// read before they looked, by whomever.
+func (e *Engine) importOnce(ctx context.Context, before uint64) bool {
+	_, err := e.importBatch(ctx)
+	return err == nil && e.inbox.imported.Load() != before
 }

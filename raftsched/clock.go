@@ -11,7 +11,7 @@ import (
 // brings the database's clock at its start, so the truth at its end lies between
 // that and that plus the read's duration. The estimate is kept inside: it is
 // late by a round trip at most, and never early but for the drift since the
-// last read.
+// last read, or for a read's duration after the database's clock was set back.
 type clock struct {
 	base    time.Time
 	offset  int64 // microseconds: database clock - time since base

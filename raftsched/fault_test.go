@@ -99,10 +99,16 @@ func TestLostAndRegained(t *testing.T) {
 		if epoch, _ := n.Leader(); epoch != 2 {
 			t.Errorf("epoch %d", epoch)
 		}
+		k := w.worker("p0")
+		w.submit(1)
+		g := k.poll(1, time.Second)[0]
 		changes <- false
 		<-ended
 		w.await("no reign", func() bool { epoch, _ := n.Leader(); return epoch == 0 })
 		// A node that does not lead: nothing is known, nothing is promised.
+		if a, l := n.Admit(k.session, []HeldLease{{g.Lease.Job, g.Lease.ID}}); a[0] != Unknown || l[0].ID != 0 {
+			t.Errorf("a lease that stands: %v %v", a, l)
+		}
 		if a, _ := n.Admit(1, []HeldLease{{ID: 1 << 40}}); a[0] != Unknown {
 			t.Errorf("a lease beyond what was applied: %v", a)
 		}

@@ -154,6 +154,10 @@ func TestFencedTakesNewEpoch(t *testing.T) {
 		}()
 		w.await("poll", func() bool { s := w.node.Sessions(); return len(s) == 1 && s[0].Slots == 1 })
 		w.node.Fenced(old + 1)
+		time.Sleep(time.Second)
+		if epoch, leading := w.node.Leader(); epoch != old || !leading || len(answer) != 0 {
+			t.Fatalf("another epoch's fence ended epoch %d", old)
+		}
 		w.node.Fenced(old)
 		if err := <-answer; !errors.Is(err, ErrNotLeader) {
 			t.Fatalf("waiting poll: %v", err)

@@ -148,8 +148,6 @@ func (l *loop) sweep() {
 			}
 			if scan != nil {
 				l.d.Found(*scan, s.lanes, s.err == nil)
-			} else if len(s.strange) > 0 {
-				l.d.Hint(s.strange)
 			}
 		})
 	})
@@ -159,7 +157,6 @@ func (l *loop) sweep() {
 type sighting struct {
 	loaded   []dispatch.Loaded       // answers to the sweeps
 	lanes    []dispatch.LanePriority // streams that have rows
-	strange  []dispatch.LanePriority // those of them nobody asked for
 	overflow bool                    // one statement cannot see all
 	err      error
 }
@@ -173,7 +170,7 @@ func (l *loop) lookAround(walk bool, sweeps []dispatch.Load, scan *dispatch.Scan
 			return sighting{err: err}
 		}
 		if !more {
-			s.loaded, s.lanes, s.strange = sortWalk(loaded, sweeps)
+			s.loaded, s.lanes = sortWalk(loaded, sweeps)
 			return s
 		}
 		s.overflow = true
@@ -196,7 +193,7 @@ func (l *loop) lookAround(walk bool, sweeps []dispatch.Load, scan *dispatch.Scan
 }
 
 // sortWalk makes the answers to sweeps from a walk that saw everything.
-func sortWalk(walked []dispatch.Loaded, sweeps []dispatch.Load) (loaded []dispatch.Loaded, lanes, strange []dispatch.LanePriority) {
+func sortWalk(walked []dispatch.Loaded, sweeps []dispatch.Load) (loaded []dispatch.Loaded, lanes []dispatch.LanePriority) {
 	at := make(map[dispatch.LanePriority]int, len(walked))
 	for i := range walked {
 		at[walked[i].Lane] = i
@@ -208,7 +205,6 @@ func sortWalk(walked []dispatch.Loaded, sweeps []dispatch.Load) (loaded []dispat
 			loaded = append(loaded, dispatch.Loaded{Lane: s.Lane, End: true})
 			continue
 		}
-		delete(at, s.Lane)
 		w := walked[i]
 		behind, _ := slices.BinarySearchFunc(w.Rows, s.After, func(r dispatch.Row, after dispatch.Cursor) int {
 			if (dispatch.Cursor{RunAt: r.RunAt, Job: r.Job}).Compare(after) <= 0 {
@@ -222,12 +218,7 @@ func sortWalk(walked []dispatch.Loaded, sweeps []dispatch.Load) (loaded []dispat
 		}
 		loaded = append(loaded, w)
 	}
-	for _, lane := range lanes {
-		if _, ok := at[lane]; ok {
-			strange = append(strange, lane)
-		}
-	}
-	return loaded, lanes, strange
+	return loaded, lanes
 }
 
 // readRoutes reads the dictionary again: a row named a route it did not have.

@@ -7,6 +7,9 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
+	heddlev1 "github.com/heddle-io/heddle/internal/gen/heddle/v1"
 	"github.com/heddle-io/heddle/internal/gen/heddle/v1/heddlev1connect"
 )
 
@@ -43,4 +46,24 @@ func BenchmarkWorker(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
 	b.ReportMetric(float64(len(p.polls)), "polls")
 	b.ReportMetric(float64(len(p.groups)), "reports")
+}
+
+// BenchmarkEncode writes a streamed graph, chunk by chunk.
+func BenchmarkEncode(b *testing.B) {
+	wf := NewWorkflow("large")
+	wf.Batch("b").AddAll(func(yield func(Job) bool) {
+		for range b.N {
+			if !yield(greet.Job("somebody@example.org")) {
+				return
+			}
+		}
+	})
+	b.ReportAllocs()
+	err := wf.Group.encode(func(chunk *heddlev1.Graph, _ bool) error {
+		_, err := proto.Marshal(chunk)
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
 }

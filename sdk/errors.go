@@ -3,6 +3,7 @@ package heddle
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -155,6 +156,9 @@ func fromConnect(op string, err error) error {
 	if !errors.As(err, &ce) {
 		return fmt.Errorf("%s: %w", op, err)
 	}
+	if reset(err) {
+		return &answerError{op: op, sentinel: ErrUnavailable, message: ce.Message(), cause: err}
+	}
 	if ce.Code() == connect.CodeCanceled || ce.Code() == connect.CodeDeadlineExceeded {
 		return fmt.Errorf("%s: %w", op, err)
 	}
@@ -162,6 +166,8 @@ func fromConnect(op string, err error) error {
 	message := ce.Message()
 	if sentinel == nil {
 		message = ce.Code().String() + ": " + message
+	} else {
+		message = strings.TrimPrefix(message, sentinel.Error()+": ")
 	}
 	return &answerError{op: op, sentinel: sentinel, message: message, cause: err}
 }

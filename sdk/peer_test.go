@@ -33,6 +33,8 @@ type peer struct {
 	onBeat   func(ctx context.Context, m *heddlev1.HeartbeatRequest, answer func() (*heddlev1.HeartbeatResponse, error)) (*heddlev1.HeartbeatResponse, error)
 	onSubmit func(ctx context.Context, m *heddlev1.SubmitRequest) (*heddlev1.SubmitResponse, error)
 
+	queues heddlev1connect.QueueServiceHandler // nil: none
+
 	mu       sync.Mutex
 	ttl      time.Duration
 	epoch    uint64
@@ -54,7 +56,6 @@ type peer struct {
 	streams  [][]*heddlev1.SubmitStreamRequest
 	known    map[string]bool
 	appends  []*heddlev1.AppendRequest
-	waits    []*heddlev1.WaitRequest
 	results  map[string]*heddlev1.ResultsResponse
 	asked    []*heddlev1.ResultsRequest
 }
@@ -363,6 +364,9 @@ func serveAll(t testing.TB, cfg ClientConfig, peers ...services) (*Client, []*pi
 		mux := http.NewServeMux()
 		mux.Handle(heddlev1connect.NewWorkerServiceHandler(p))
 		mux.Handle(heddlev1connect.NewWorkflowServiceHandler(p))
+		if plain, ok := p.(*peer); ok && plain.queues != nil {
+			mux.Handle(heddlev1connect.NewQueueServiceHandler(plain.queues))
+		}
 		var protocols http.Protocols
 		protocols.SetUnencryptedHTTP2(true)
 		srv := &http.Server{Handler: mux, Protocols: &protocols}

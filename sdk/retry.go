@@ -98,11 +98,17 @@ func again(err error, s safety) bool {
 	case connect.CodeResourceExhausted:
 		// Without a delay it is the request that is too large.
 		return pause(err) > 0
-	case connect.CodeUnknown, connect.CodeInternal:
+	case connect.CodeUnknown, connect.CodeInternal, connect.CodeCanceled:
 		// A connection that broke in the middle, told by the transport.
 		return s == repeatable && !connect.IsWireError(err) && broken(err)
 	}
 	return false
+}
+
+// reset: the engine's end of the connection went away. Connect calls that
+// cancelled, though nobody on this side has cancelled anything.
+func reset(err error) bool {
+	return connect.CodeOf(err) == connect.CodeCanceled && !connect.IsWireError(err) && !errors.Is(err, context.Canceled) && broken(err)
 }
 
 // neverSent: the connection was not even made.

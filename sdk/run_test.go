@@ -37,6 +37,13 @@ func (d *desk) note(name string, m proto.Message) error {
 	return err
 }
 
+// will sets what the next calls answer.
+func (d *desk) will(states []heddlev1.State, fail ...error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.states, d.fail = states, fail
+}
+
 // state gives the next state of the workflow; the last one stays.
 func (d *desk) state() heddlev1.State {
 	d.mu.Lock()
@@ -216,8 +223,9 @@ func TestWaitGoesOnUntilTheEnd(t *testing.T) {
 
 func TestWatchGoesOnUntilTheEnd(t *testing.T) {
 	atDesk(t, func(t *testing.T, d *desk, run *Run) {
-		d.states = []heddlev1.State{heddlev1.State_STATE_RUNNING, heddlev1.State_STATE_RUNNING, heddlev1.State_STATE_SUCCEEDED}
-		d.fail = []error{nil, unavailable(), nil, nil} // the stream breaks after its first message
+		running := heddlev1.State_STATE_RUNNING
+		// The stream breaks after its first message.
+		d.will([]heddlev1.State{running, running, heddlev1.State_STATE_SUCCEEDED}, nil, unavailable(), nil, nil)
 		var seen []State
 		for s, err := range run.Watch(t.Context()) {
 			if err != nil {
@@ -228,12 +236,12 @@ func TestWatchGoesOnUntilTheEnd(t *testing.T) {
 		if fmt.Sprint(seen) != "[running running succeeded]" {
 			t.Errorf("seen %v", seen)
 		}
-		d.states = []heddlev1.State{heddlev1.State_STATE_RUNNING}
+		d.will([]heddlev1.State{running})
 		for range run.Watch(t.Context()) {
 			break
 		}
 		time.Sleep(time.Second) // the engine's side of it ends
-		d.fail = []error{connect.NewError(connect.CodeNotFound, errors.New("w"))}
+		d.will([]heddlev1.State{running}, connect.NewError(connect.CodeNotFound, errors.New("w")))
 		for s, err := range run.Watch(t.Context()) {
 			if s != nil || !errors.Is(err, ErrNotFound) {
 				t.Errorf("%v, %v", s, err)

@@ -339,7 +339,7 @@ func (s *session) close(ctx context.Context) error {
 		switch {
 		case err == nil || connect.CodeOf(err) == connect.CodeNotFound:
 			return nil
-		case !errors.Is(err, context.DeadlineExceeded) && connect.CodeOf(err) == connect.CodeUnavailable && ctx.Err() == nil:
+		case !errors.Is(err, context.DeadlineExceeded) && (connect.CodeOf(err) == connect.CodeUnavailable || reset(err)) && ctx.Err() == nil:
 			w.failed(e)
 			e = w.endpoint()
 			if wait.wait(ctx, 0) == nil {

@@ -128,7 +128,7 @@ func (c *Client) prepare(ctx context.Context, w Work) (*submission, error) {
 			if streaming == nil {
 				streaming = openStream(ctx, c.endpoints[c.current.Load()%int64(len(c.endpoints))], msg, false)
 			}
-			return streaming.send(chunk)
+			return streaming.send(chunk, last)
 		})
 		if streaming != nil {
 			if err = streaming.finish(err); err == nil {
@@ -169,7 +169,7 @@ func (c *Client) restream(ctx context.Context, wf *Workflow, header *heddlev1.Su
 	_, err := call(ctx, c, "submit", repeatable, func(ctx context.Context, e *endpoint, _ int) (struct{}, error) {
 		streaming := openStream(ctx, e, header, true)
 		defer streaming.cancel()
-		err := wf.Group.encode(func(chunk *heddlev1.Graph, _ bool) error { return streaming.send(chunk) })
+		err := wf.Group.encode(streaming.send)
 		if errors.Is(err, ErrInvalid) {
 			mistake = err
 		}
@@ -200,11 +200,11 @@ func openStream(ctx context.Context, e *endpoint, header *heddlev1.Submission, r
 // errBroken stops the encoding: the engine has answered already, finish says what.
 var errBroken = errors.New("stream broken")
 
-func (s *submitStream) send(chunk *heddlev1.Graph) error {
+func (s *submitStream) send(chunk *heddlev1.Graph, last bool) error {
 	if s.broken {
 		return errBroken
 	}
-	err := s.stream.Send(&heddlev1.SubmitStreamRequest{Part: &heddlev1.SubmitStreamRequest_Chunk{Chunk: chunk}})
+	err := s.stream.Send(&heddlev1.SubmitStreamRequest{Part: &heddlev1.SubmitStreamRequest_Chunk{Chunk: chunk}, Last: last})
 	switch {
 	case errors.Is(err, io.EOF):
 		s.broken = true

@@ -160,7 +160,11 @@ func TestMistakesAreCollected(t *testing.T) {
 		"names of a sequence": {func(wf *Workflow) {
 			wf.Batch("c").AddAll(func(yield func(Job) bool) {
 				j := noop.Job(None{}, JobOptions{Name: "n"})
-				_ = yield(j) && yield(j)
+				for range 2 {
+					if !yield(j) {
+						return
+					}
+				}
 			})
 		}, []string{`c: two nodes are named "n"`}},
 		"all at once": {func(wf *Workflow) {

@@ -14,7 +14,7 @@ find "$copy/internal/gen/heddle" -name '*.go' -delete
 (cd "$copy/proto" && PATH=$bin:$PATH "$bin/buf" generate)
 (cd "$copy" && "$bin/sqlc" generate)
 diff -r internal/gen "$copy/internal/gen" || { echo "internal/gen is stale: run make generate"; fail=1; }
-for module in . bench tools; do
+for module in . bench; do
 	[ -f "$copy/$module/go.mod" ] || continue
 	(cd "$copy/$module" && go mod tidy -diff) || { echo "$module/go.mod is not tidy: run go mod tidy"; fail=1; }
 done

@@ -99,8 +99,12 @@ func (p program) dev(ctx context.Context, args []string) error {
 	return err
 }
 
-// defaultDataDir is below the user's home, "" if there is none.
+// defaultDataDir is below the user's home, "" if there is none. Root's home is
+// closed to the user as whom root runs Postgres.
 func defaultDataDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/heddle"
+	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "heddle")
 	}

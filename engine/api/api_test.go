@@ -140,7 +140,7 @@ func callStreams(t *testing.T, c clients) {
 	for _, m := range []*heddlev1.SubmitStreamRequest{
 		{Part: &heddlev1.SubmitStreamRequest_Header{Header: &heddlev1.Submission{Id: textID, Name: "n"}}},
 		{Part: &heddlev1.SubmitStreamRequest_Chunk{Chunk: oneJob()}},
-		{Part: &heddlev1.SubmitStreamRequest_Chunk{Chunk: oneJob()}},
+		{Part: &heddlev1.SubmitStreamRequest_Chunk{Chunk: oneJob()}, Last: true},
 	} {
 		if err := up.Send(m); err != nil {
 			t.Errorf("SubmitStream: %v", err)

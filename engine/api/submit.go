@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -88,14 +87,19 @@ func (s *workflows) SubmitStream(ctx context.Context, stream *connect.ClientStre
 		return nil, wire.Within("header", err)
 	}
 	var fault error
+	last := false
 	done, err := s.submitter.SubmitStream(ctx, header, func() (*model.Chunk, error) {
+		if last {
+			return nil, io.EOF
+		}
 		var chunk *model.Chunk
 		if chunk, fault = nextChunk(stream, parts); fault != nil {
 			return nil, fault
 		}
+		last = stream.Msg().GetLast()
 		return chunk, nil
 	})
-	if fault != nil && !errors.Is(fault, io.EOF) {
+	if fault != nil {
 		return nil, fault
 	}
 	if err == nil {
@@ -109,13 +113,15 @@ func (s *workflows) SubmitStream(ctx context.Context, stream *connect.ClientStre
 	}), nil
 }
 
-// nextChunk receives and converts the next part of a stream; io.EOF ends it.
+// nextChunk receives and converts the next part of a stream. A stream that ends
+// here was cut off by something between its sender and us: what came of it must
+// not pass for the whole (I8).
 func nextChunk(stream *connect.ClientStream[heddlev1.SubmitStreamRequest], parts *wire.Stream) (*model.Chunk, error) {
 	if !stream.Receive() {
 		if err := stream.Err(); err != nil {
 			return nil, err
 		}
-		return nil, io.EOF
+		return nil, wire.Invalid("last", "is missing: the stream ended before its last chunk")
 	}
 	part, ok := stream.Msg().GetPart().(*heddlev1.SubmitStreamRequest_Chunk)
 	if !ok {

@@ -117,6 +117,8 @@ func TestSubmitStreamIsChecked(t *testing.T) {
 		{[]*heddlev1.SubmitStreamRequest{header(&heddlev1.Submission{Name: "a/b"})}, `header.name: "a/b" contains a slash, which separates the names of a path`},
 		{[]*heddlev1.SubmitStreamRequest{header(&heddlev1.Submission{}), header(&heddlev1.Submission{})}, `chunk: is missing: only the first message is a header`},
 		{[]*heddlev1.SubmitStreamRequest{header(&heddlev1.Submission{}), chunk(oneJob()), chunk(bad)}, `graph.nodes[1].job.priority: 9 is not in 0..4`},
+		{[]*heddlev1.SubmitStreamRequest{header(&heddlev1.Submission{}), chunk(oneJob())}, `last: is missing: the stream ended before its last chunk`},
+		{[]*heddlev1.SubmitStreamRequest{header(&heddlev1.Submission{})}, `last: is missing: the stream ended before its last chunk`},
 	} {
 		stream := c.workflows.SubmitStream(t.Context())
 		for _, m := range x.send {

@@ -9,6 +9,10 @@ import (
 // clockAge is how long a reading of the database's clock is extrapolated.
 const clockAge = 10 * time.Second
 
+// clockJump is the step back from which a database's clock counts as set back;
+// what is below is the time a reading took.
+const clockJump = time.Second
+
 // clock extrapolates the database's clock by the local monotonic one. It lags
 // behind the true one by up to a round trip and never runs ahead of it by more
 // than two oscillators drift apart in clockAge.
@@ -18,9 +22,16 @@ type clock struct {
 	at   time.Time // ... at this instant or a little before
 }
 
+// set takes a reading. One that came back slower than the one before it would
+// put the clock back by the difference; only a database whose clock was really
+// set back does that.
 func (c *clock) set(base, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	slower := c.base.Add(at.Sub(c.at)).Sub(base) // by which the known one is ahead
+	if slower > 0 && slower < clockJump && at.Sub(c.at) < clockAge {
+		return
+	}
 	c.base, c.at = base, at
 }
 

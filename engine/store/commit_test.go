@@ -69,6 +69,34 @@ func TestSubmitCommitInDoubt(t *testing.T) {
 			return err == nil && n == 0
 		})
 	}
+	// The setting counts once the checkpointer has read it: a COMMIT of our own
+	// tells.
+	standbyAway := func() {
+		standby("nobody")
+		until(t, "the server to want a standby", func() bool {
+			probe, err := pgx.Connect(ctx, server.DSN())
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() {
+				_, err := probe.Exec(ctx, `SELECT pg_logical_emit_message(true, 'probe', '')`)
+				ended <- err
+			}()
+			waits := false
+			until(t, "the probe", func() bool {
+				var pid int32
+				waits = admin.QueryRow(ctx, `SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'`).Scan(&pid) == nil
+				if waits {
+					gone(`SELECT pg_terminate_backend($1)`, pid)
+				}
+				return waits || len(ended) > 0
+			})
+			<-ended
+			probe.Close(ctx)
+			return waits
+		})
+	}
 	for _, c := range []struct {
 		name string
 		sub  model.Submission
@@ -76,7 +104,7 @@ func TestSubmitCommitInDoubt(t *testing.T) {
 		{"lone", lone("mail")},
 		{"graph", graphOf([]model.NewNode{job("a"), batch("b"), in(2, job("c"))})},
 	} {
-		standby("nobody")
+		standbyAway()
 		done := make(chan model.Submitted, 1)
 		go func() { done <- s.Submit(ctx, []model.Submission{c.sub})[0] }()
 		gone(`SELECT pg_cancel_backend($1)`, waiting())
@@ -96,7 +124,7 @@ func TestSubmitCommitInDoubt(t *testing.T) {
 			t.Errorf("%s: %d jobs", c.name, n)
 		}
 	}
-	standby("nobody")
+	standbyAway()
 	header := model.Submission{ID: newID(), Name: "stream"}
 	streamed := make(chan error, 1)
 	go func() {

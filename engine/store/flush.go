@@ -20,7 +20,8 @@ const flushRounds = 4
 // stale, or with an error of its own. An error of the whole flush is ErrFenced
 // or another, after which nothing has happened, or model.ErrDoubt: then the
 // same flush must be run again until it is answered, and what had been written
-// counts as done. Flushes that run side by side must not share a workflow.
+// counts as done. Flushes that run side by side wait for each other at the
+// workflows they share.
 func (s *Store) Flush(ctx context.Context, reign model.Reign, items []model.Finish) ([]model.Flushed, model.Effects, error) {
 	f := &flush{s: s, reign: reign, items: slices.Clone(items), answers: make([]model.Flushed, len(items))}
 	todo := make([]int, len(items))
@@ -156,8 +157,8 @@ type flushPlan struct {
 	requeue       requeued
 	big           db.PutResultsParams
 	loneItems     []int
-	nodeItems     map[fsm.JobID]int
-	requeueItems  map[fsm.JobID]int
+	nodeItems     jobItems
+	requeueItems  jobItems
 	thens         []then
 	thenEnds      ends
 	thenBig       db.PutResultsParams
@@ -167,6 +168,19 @@ type flushPlan struct {
 	batches       db.BatchesUpParams
 	parents       db.EdgesOfEndsParams
 	finishedNodes []finishedNode
+}
+
+// jobItems are the items whose rows have not come back as written, by job.
+type jobItems map[fsm.JobID][]int
+
+func (l jobItems) add(job fsm.JobID, item int) { l[job] = append(l[job], item) }
+
+// written strikes the item of a row that came back. Which of several items of
+// one job it was cannot be told from the row: they stay.
+func (l jobItems) written(job fsm.JobID) {
+	if len(l[job]) == 1 {
+		delete(l, job)
+	}
 }
 
 // finishedNode is a graph node that the flush has moved to the history.
@@ -180,7 +194,7 @@ type finishedNode struct {
 }
 
 func (f *flush) plan(todo []int) *flushPlan {
-	p := &flushPlan{nodeItems: map[fsm.JobID]int{}, requeueItems: map[fsm.JobID]int{}}
+	p := &flushPlan{nodeItems: jobItems{}, requeueItems: jobItems{}}
 	perBatch := map[fsm.JobID]int{} // ends of this flush in a workflow, and which batches
 	ended := map[fsm.WorkflowID]int32{}
 	for _, i := range todo {
@@ -191,7 +205,7 @@ func (f *flush) plan(todo []int) *flushPlan {
 		switch {
 		case requeues(item.Ending):
 			p.requeue.add(item)
-			p.requeueItems[item.Job] = i
+			p.requeueItems.add(item.Job, i)
 		case returns(item):
 			p.thens = append(p.thens, then{item: i})
 		case item.Batch < 0:
@@ -199,7 +213,7 @@ func (f *flush) plan(todo []int) *flushPlan {
 			p.loneItems = append(p.loneItems, i)
 		default:
 			p.nodes.add(item, &p.big)
-			p.nodeItems[item.Job] = i
+			p.nodeItems.add(item.Job, i)
 			ended[item.Job.Workflow]++
 			if item.Flags&FlagChildren != 0 {
 				p.parents.Ids = append(p.parents.Ids, item.Job.Workflow)
@@ -295,7 +309,7 @@ func (f *flush) queueEnds(w *work, p *flushPlan) {
 	if len(p.requeue.Ids) > 0 {
 		w.each(func(r raw) {
 			row := r.ready()
-			delete(p.requeueItems, row.Job)
+			p.requeueItems.written(row.Job)
 			p.ready.ready(row)
 			if row.Batch >= 0 {
 				p.ready.Touched = append(p.ready.Touched, row.Job.Workflow)
@@ -314,7 +328,7 @@ func (p *flushPlan) moved(r raw) {
 		join: r.int4(5), life: r.int4(6), releasedBy: r.int4(7), turn: r.int4(8),
 	}
 	p.finishedNodes = append(p.finishedNodes, n)
-	delete(p.nodeItems, n.job)
+	p.nodeItems.written(n.job)
 }
 
 // putFinished puts a moved node as it was before, and reports its end.
@@ -388,11 +402,10 @@ func (f *flush) missed(p *flushPlan) []int {
 	if p.loneMoved < int64(len(p.loneItems)) {
 		left = append(left, p.loneItems...)
 	}
-	for _, i := range p.nodeItems {
-		left = append(left, i)
-	}
-	for _, i := range p.requeueItems {
-		left = append(left, i)
+	for _, items := range []jobItems{p.nodeItems, p.requeueItems} {
+		for _, list := range items {
+			left = append(left, list...)
+		}
 	}
 	return left
 }

@@ -151,6 +151,32 @@ func TestFlushLargeResults(t *testing.T) {
 	}
 }
 
+// Two reports of one job in one flush: one end is written, the other is told
+// apart from it by its turn or its outcome.
+func TestFlushTwoReportsOfOneJob(t *testing.T) {
+	s := openStore(t)
+	reign := newReign(t, s)
+	for _, sub := range []model.Submission{lone("a"), graphOf([]model.NewNode{job("a"), job("b")})} {
+		row := submitOne(t, s, sub).Ready[0]
+		old := finish(row, model.EndFailed)
+		old.Turn = 8
+		retry := finish(row, model.EndRetry)
+		retry.How = 1
+		items := []model.Finish{old, finish(row, model.EndSucceeded), finish(row, model.EndSucceeded), retry}
+		answers, eff, err := s.Flush(context.Background(), reign, items)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := !answers[1].Stale && !answers[2].Stale
+		if !answers[0].Stale || done == !answers[3].Stale {
+			t.Errorf("lone %v: %+v", sub.Lone, answers)
+		}
+		if open := queryInt(t, s, `SELECT count(*) FROM jobs WHERE workflow_id = $1 AND node = 1`, sub.ID); (open == 0) != done || len(eff.Ready) != int(open) {
+			t.Errorf("lone %v: %d open rows, answers %+v", sub.Lone, open, answers)
+		}
+	}
+}
+
 // A job that was told to cancel and then fails an attempt does not run again.
 func TestFlushRetryOfCancelledEnds(t *testing.T) {
 	s := openStore(t)

@@ -138,7 +138,7 @@ func (f *flush) planThen(ctx context.Context, gs *graphs, t *then) (planned, sta
 	g := gs.get(item.Job.Workflow)
 	id := dag.ID(item.Job.Node)
 	row, ok := g.rows[id]
-	if !ok || row.kind != rowOpen || row.turn != item.Turn || row.was.State != dag.Released || (item.Batch < 0) != (t.adopt != nil) {
+	if _, twice := g.ended[id]; twice || !ok || row.kind != rowOpen || row.turn != item.Turn || row.was.State != dag.Released || (item.Batch < 0) != (t.adopt != nil) {
 		return false, true, nil
 	}
 	if t.adopt != nil {

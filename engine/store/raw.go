@@ -16,8 +16,6 @@ import (
 // more than the database spends on it.
 type raw [][]byte
 
-func (r raw) null(i int) bool { return r[i] == nil }
-
 func (r raw) int2(i int) int16 {
 	if r[i] == nil {
 		return 0

@@ -271,6 +271,75 @@ func TestSubmitMistakesFailNoNeighbour(t *testing.T) {
 	}
 }
 
+// TestSubmitRefusedByTheServer: what only the server finds wrong fails its own
+// submission, not the group it travelled in.
+func TestSubmitRefusedByTheServer(t *testing.T) {
+	s := openStore(t)
+	exec(t, s, `ALTER TABLE jobs ADD CONSTRAINT no_bad_key CHECK (key <> 'bad')`)
+	for _, graphs := range []bool{false, true} {
+		subs := make([]model.Submission, 100)
+		for i := range subs {
+			if subs[i] = lone("mail"); graphs && i%2 == 0 {
+				subs[i] = graphOf([]model.NewNode{job("mail")})
+			}
+			if i == 42 || i == 43 {
+				subs[i].Nodes[0].Job.Key = "bad"
+			}
+		}
+		for i, out := range s.Submit(context.Background(), subs) {
+			if bad := i == 42 || i == 43; bad != (out.Err != nil) || bad == out.Created {
+				t.Errorf("%d: %+v", i, out)
+			}
+		}
+	}
+	if n := queryInt(t, s, `SELECT count(*) FROM jobs`); n != 2*98 {
+		t.Errorf("%d jobs", n)
+	}
+}
+
+// TestRoutesOfSeveralNodes has two nodes add the same routes at once.
+func TestRoutesOfSeveralNodes(t *testing.T) {
+	s := openStore(t)
+	other, err := Open(context.Background(), s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	var wg sync.WaitGroup
+	for i := range 20 {
+		for _, node := range []*Store{s, other} {
+			wg.Go(func() {
+				if _, err := node.route(context.Background(), "default", fmt.Sprint("kind", i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	for i := range 20 {
+		name := routeName{"default", fmt.Sprint("kind", i)}
+		a, _ := s.routes.id(name)
+		b, _ := other.routes.id(name)
+		if a == 0 || a != b {
+			t.Errorf("%v is %d and %d", name, a, b)
+		}
+	}
+	fresh, err := other.route(context.Background(), "later", "kind")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, err := s.routeNames(context.Background(), fresh); err != nil || name.queue != "later" {
+		t.Errorf("a route of the other node: %v, %v", name, err)
+	}
+}
+
+func TestOpenRefusesAnotherVersion(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	if _, err := Open(context.Background(), Config{DSN: dsn}); !errors.Is(err, schema.ErrOlder) {
+		t.Errorf("an empty database: %v", err)
+	}
+}
+
 func TestSubmitOneIDForTwoShapes(t *testing.T) {
 	s := openStore(t)
 	for _, finished := range []bool{false, true} {
@@ -436,4 +505,19 @@ func BenchmarkSubmitLone1000(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "jobs/s")
+}
+
+// BenchmarkSubmitSingle64 has 64 callers submit one job each, in a loop.
+func BenchmarkSubmitSingle64(b *testing.B) {
+	s := openStore(b)
+	submitOne(b, s, lone("noop"))
+	b.SetParallelism(32) // of 2 processors
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if out := s.Submit(context.Background(), []model.Submission{lone("noop")}); out[0].Err != nil {
+				b.Error(out[0].Err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
 }

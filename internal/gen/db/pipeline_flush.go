@@ -50,14 +50,9 @@ const (
 	AdoptWorkflowSQL    = adoptWorkflow
 	AdoptJobSQL         = adoptJob
 	AdoptFinishedJobSQL = adoptFinishedJob
-	SetNextNodeSQL      = setNextNode
 	TakenNamesSQL       = takenNames
 	AppendOfKeySQL      = appendOfKey
 	PutAppendKeySQL     = putAppendKey
-	InsertJobsSQL       = insertJobs
-	InsertBatchesSQL    = insertBatches
-	InsertEdgesSQL      = insertEdges
-	InsertPayloadsSQL   = insertPayloads
 	WaitingJobsSQL      = waitingJobs
 	SetWaitsSQL         = setWaits
 	SetWorkflowFlagsSQL = setWorkflowFlags

@@ -316,7 +316,10 @@ type SubmitStreamRequest struct {
 	//
 	//	*SubmitStreamRequest_Header
 	//	*SubmitStreamRequest_Chunk
-	Part          isSubmitStreamRequest_Part `protobuf_oneof:"part"`
+	Part isSubmitStreamRequest_Part `protobuf_oneof:"part"`
+	// Set on the last chunk. A stream that ends without it was cut off, and
+	// leaves nothing.
+	Last          bool `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -374,6 +377,13 @@ func (x *SubmitStreamRequest) GetChunk() *Graph {
 		}
 	}
 	return nil
+}
+
+func (x *SubmitStreamRequest) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
 }
 
 type isSubmitStreamRequest_Part interface {
@@ -457,8 +467,11 @@ func (x *SubmitStreamResponse) GetNodes() int64 {
 type AppendRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	WorkflowId string                 `protobuf:"bytes,1,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
-	// Path of the batch that gets the nodes; empty: the root.
+	// Path of the batch that gets the nodes; empty: the root or, under a lease,
+	// the batch of the leased job.
 	Batch string `protobuf:"bytes,2,opt,name=batch,proto3" json:"batch,omitempty"`
+	// The new nodes are -1, -2, ... in order; container 0 is the batch that
+	// grows.
 	Graph *Graph `protobuf:"bytes,3,opt,name=graph,proto3" json:"graph,omitempty"`
 	// With a key the second Append of the same key changes nothing and answers
 	// with the nodes of the first. Unique in the workflow.
@@ -2862,10 +2875,11 @@ const file_heddle_v1_workflow_proto_rawDesc = "" +
 	"\x04code\x18\x03 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\"C\n" +
 	"\x0eSubmitResponse\x121\n" +
-	"\aresults\x18\x01 \x03(\v2\x17.heddle.v1.SubmitResultR\aresults\"x\n" +
+	"\aresults\x18\x01 \x03(\v2\x17.heddle.v1.SubmitResultR\aresults\"\x8c\x01\n" +
 	"\x13SubmitStreamRequest\x12/\n" +
 	"\x06header\x18\x01 \x01(\v2\x15.heddle.v1.SubmissionH\x00R\x06header\x12(\n" +
-	"\x05chunk\x18\x02 \x01(\v2\x10.heddle.v1.GraphH\x00R\x05chunkB\x06\n" +
+	"\x05chunk\x18\x02 \x01(\v2\x10.heddle.v1.GraphH\x00R\x05chunk\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\bR\x04lastB\x06\n" +
 	"\x04part\"V\n" +
 	"\x14SubmitStreamResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
