@@ -326,21 +326,10 @@ func TestIdleEngineIsQuiet(t *testing.T) {
 	}
 }
 
-// relaunch starts a killed server again, as soon as the kernel has buried its
-// children.
+// relaunch starts a killed server again.
 func relaunch(t *testing.T, server *pgembed.Server) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for {
-		err := server.Launch(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatal(err)
-		case <-time.After(100 * time.Millisecond):
-		}
+	if err := server.Launch(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }

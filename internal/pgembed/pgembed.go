@@ -7,6 +7,7 @@
 package pgembed
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -165,9 +166,34 @@ func (s *Server) initialise(ctx context.Context) error {
 	return os.Rename(fresh, s.data())
 }
 
+// errLeftovers: processes of a server that was killed have not ended yet.
+var errLeftovers = errors.New("processes of the server before it are still there")
+
 // Launch starts the process on a cluster that was stopped or killed: Start
-// calls it; tests call it after Kill. The port stays the same.
+// calls it; tests call it after Kill. The port stays the same. After a kill the
+// backends that were left behind end by themselves in a moment, which it waits
+// for.
 func (s *Server) Launch(ctx context.Context) error {
+	leftovers := time.NewTimer(stopTimeout)
+	defer leftovers.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := s.launch(ctx)
+		if !errors.Is(err, errLeftovers) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		case <-leftovers.C:
+			return err
+		}
+	}
+}
+
+func (s *Server) launch(ctx context.Context) error {
 	if s.port == 0 {
 		port, err := freePort()
 		if err != nil {
@@ -203,6 +229,10 @@ func (s *Server) Launch(ctx context.Context) error {
 		return err
 	}
 	defer logFile.Close()
+	before, err := logFile.Stat()
+	if err != nil {
+		return err
+	}
 	cmd := exec.Command(filepath.Join(s.bin, "postgres"+exe()), args...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.Dir = s.data()
@@ -213,7 +243,7 @@ func (s *Server) Launch(ctx context.Context) error {
 	exited := make(chan struct{})
 	go func() { cmd.Wait(); close(exited) }() // ends with the process, which Stop and Kill wait for
 	s.cmd, s.exited = cmd, exited
-	if err := s.ready(ctx, logPath); err != nil {
+	if err := s.ready(ctx, logPath, before.Size()); err != nil {
 		s.signal(syscall.SIGQUIT)
 		<-exited
 		return err
@@ -222,8 +252,9 @@ func (s *Server) Launch(ctx context.Context) error {
 	return nil
 }
 
-// ready waits until the server takes connections and its database exists.
-func (s *Server) ready(ctx context.Context, logPath string) error {
+// ready waits until the server takes connections and its database exists. What
+// this start has to say stands in the log from the offset on.
+func (s *Server) ready(ctx context.Context, logPath string, from int64) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -246,6 +277,10 @@ func (s *Server) ready(ctx context.Context, logPath string) error {
 			return fmt.Errorf("postgres did not become ready: %w (%w)", ctx.Err(), err)
 		case <-s.exited:
 			out, _ := os.ReadFile(logPath)
+			out = out[min(from, int64(len(out))):]
+			if bytes.Contains(out, []byte("pre-existing shared memory block")) {
+				return errLeftovers
+			}
 			return fmt.Errorf("postgres ended while starting: %s", lastLine(out))
 		case <-tick.C:
 		}

@@ -84,7 +84,27 @@ func TestOrphanIsStopped(t *testing.T) {
 func TestCrashedServerIsLaunchedAgain(t *testing.T) {
 	s := start(t, dir(t))
 	execSQL(t, s, "create table kept (n int)")
+	conn, err := pgx.Connect(t.Context(), s.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	busy := make(chan struct{})
+	go func() { // a backend that does not look up while it computes
+		defer close(busy)
+		_, _ = conn.Exec(t.Context(), "select count(*) from generate_series(1, 20000000)")
+	}()
+	waiting := "select 1 from pg_stat_activity where state = 'active' and query like '%generate_series%' and pid <> pg_backend_pid()"
+	watch, err := pgx.Connect(t.Context(), s.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Close(context.Background())
+	for one := 0; one == 0; {
+		_ = watch.QueryRow(t.Context(), waiting).Scan(&one)
+	}
 	s.Kill()
+	<-busy
 	if err := s.Launch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
