@@ -18,7 +18,7 @@ import (
 )
 
 // recorder collects in the worker process what its handlers see, and tells it
-// to the parent: a line of JSON every 50 ms and a last one at the end.
+// to the parent: a line of JSON every 10 ms and a last one at the end.
 type recorder struct {
 	jobs   atomic.Int64
 	chains atomic.Int64
@@ -104,7 +104,7 @@ func workerMain(ctx context.Context, args []string) error {
 	enc := json.NewEncoder(os.Stdout)
 	done := make(chan error, 1)
 	go func() { done <- workers[*peer](ctx, *target, rec) }()
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {

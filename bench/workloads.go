@@ -40,9 +40,14 @@ var workloads = map[string]func(context.Context, system, options, *Result) error
 	"noop": noop, "submit": submit, "steady": steady, "single": single, "latency": latency, "chain": chain, "fan": fan,
 }
 
-// drained waits until the system has no job left.
-func drained(ctx context.Context, s system) error {
-	tick := time.NewTicker(10 * time.Millisecond)
+// drained waits until the worker has handled n jobs and then until the system
+// has none left: asking the database all the while would cost it more than the
+// jobs do.
+func drained(ctx context.Context, s system, w *worker, n int) error {
+	if err := w.wait(ctx, func(e *events) bool { return e.jobs >= n }); err != nil {
+		return err
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		if idle, err := s.idle(ctx); err != nil || idle {
@@ -67,7 +72,7 @@ func noop(ctx context.Context, s system, o options, r *Result) error {
 	}
 	defer w.stop()
 	start := time.Now()
-	if err := drained(ctx, s); err != nil {
+	if err := drained(ctx, s, w, o.n); err != nil {
 		return err
 	}
 	return r.rate(o.n, start)
@@ -127,7 +132,7 @@ func whileWorking(ctx context.Context, s system, o options, r *Result, callers, 
 		return err
 	default:
 	}
-	if err := drained(ctx, s); err != nil {
+	if err := drained(ctx, s, w, int(jobs.Load())); err != nil {
 		return err
 	}
 	return r.rate(int(jobs.Load()), start)
@@ -154,7 +159,7 @@ func latency(ctx context.Context, s system, o options, r *Result) error {
 		}
 		r.Jobs++
 	}
-	if err := drained(ctx, s); err != nil {
+	if err := drained(ctx, s, w, r.Jobs); err != nil {
 		return err
 	}
 	r.Seconds = time.Since(start).Seconds()

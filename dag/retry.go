@@ -16,7 +16,7 @@ func (d *decider) retry(e *Event) error {
 			return err
 		}
 	} else {
-		if err := retriable(n); err != nil {
+		if err := retriable(n, "retried"); err != nil {
 			return err
 		}
 		d.reset(s, false)
@@ -48,7 +48,7 @@ func (d *decider) dismiss(e *Event) error {
 	if n.IsBatch {
 		return invalid("%s is no job and cannot be dismissed", noun(n))
 	}
-	if err := retriable(n); err != nil {
+	if err := retriable(n, "dismissed"); err != nil {
 		return err
 	}
 	d.reset(s, false)
@@ -59,13 +59,14 @@ func (d *decider) dismiss(e *Event) error {
 	return nil
 }
 
-// retriable refuses jobs that have nothing to take back.
-func retriable(n *Node) error {
+// retriable refuses jobs that have nothing to take back. what is to be done with
+// them.
+func retriable(n *Node, what string) error {
 	switch {
 	case n.State != Ended:
 		return refused("%s has not ended", noun(n))
 	case n.Outcome != Failed && n.Outcome != Cancelled:
-		return refused("%s ended %s; only failed and cancelled jobs can be retried", noun(n), n.Outcome)
+		return refused("%s ended %s; only failed and cancelled jobs can be %s", noun(n), n.Outcome, what)
 	}
 	return nil
 }

@@ -493,3 +493,23 @@ type discardFacts struct{ *fakeFacts }
 func (s discardFacts) Flush(ctx context.Context, reign model.Reign, group []model.Finish) ([]model.Flushed, model.Effects, error) {
 	return s.flush(0, group)
 }
+
+// What a flush in doubt started is not told by the one that finds it done:
+// cascades are looked for.
+func TestDoubtLooksForCascades(t *testing.T) {
+	c, _, _ := testCompleter(t, func(call int, group []model.Finish) ([]model.Flushed, model.Effects, error) {
+		if call == 0 {
+			return nil, model.Effects{}, model.ErrDoubt
+		}
+		return make([]model.Flushed, len(group)), model.Effects{}, nil
+	})
+	told := make(chan bool, 1)
+	c.onEffect = func(eff *model.Effects) { told <- eff.Cascades }
+	results := c.Report(t.Context(), 1, []*heddlev1.AttemptReport{report(1, 1, heddlev1.Ending_ENDING_SUCCEEDED)})
+	if results[0].Status != heddlev1.ReportStatus_REPORT_STATUS_DONE {
+		t.Fatalf("answered %v", results[0])
+	}
+	if !<-told {
+		t.Error("a cascade that the first try may have started waits for the next look")
+	}
+}

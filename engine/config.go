@@ -95,7 +95,7 @@ func (c Config) Validate() error {
 	if c.Postgres == "" {
 		fault("Postgres: empty; give a URL as postgres://user@host/database")
 	} else if _, err := pgxpool.ParseConfig(c.Postgres); err != nil {
-		fault("Postgres: %w", err)
+		fault("Postgres: %w; give a URL as postgres://user@host/database", err)
 	}
 	if c.Schema == "" || len(c.Schema) > 63 || strings.ContainsAny(c.Schema, "\"\x00,\\' ") {
 		fault("Schema: %q is not a plain name of 1 to 63 bytes", c.Schema)

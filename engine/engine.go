@@ -62,6 +62,7 @@ type Engine struct {
 	wg     sync.WaitGroup
 	led    chan struct{} // closed at the first reign
 	ledOne sync.Once
+	fatal  chan error // why the engine stopped itself; holds one
 
 	state atomic.Int32 // stateNew, stateStarted, stateStopped
 }
@@ -83,7 +84,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	e := &Engine{cfg: cfg, log: cfg.Logger, clock: newDBClock(), led: make(chan struct{})}
+	e := &Engine{cfg: cfg, log: cfg.Logger, clock: newDBClock(), led: make(chan struct{}), fatal: make(chan error, 1)}
 	e.life, e.end = context.WithCancel(context.Background())
 	e.aborted, e.abort = context.WithCancel(context.Background())
 	e.front.init(e)
@@ -174,6 +175,8 @@ func (e *Engine) start(ctx context.Context) error {
 	case <-e.led:
 	case err := <-foreign:
 		return fmt.Errorf("%w; if its data directory is lost for good, start once with Adopt: what was running then runs again", err)
+	case err := <-e.fatal:
+		return err
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for the scheduler: %w", ctx.Err())
 	}
@@ -205,6 +208,7 @@ func (e *Engine) nodeConfig() raftsched.Config {
 	c.Lead = e.lead
 	c.Fatal = func(err error) {
 		e.log.Error("engine stopped itself", "error", err)
+		e.fatal <- err // called once
 		if e.cfg.Fatal != nil {
 			e.cfg.Fatal(err)
 		}

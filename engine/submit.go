@@ -42,12 +42,12 @@ func (s submitter) SubmitStream(ctx context.Context, header model.Submission, ne
 func (e *Engine) submitted(mark raftsched.Mark, done []model.Submitted) {
 	var ready []dispatch.Row
 	var lanes []dispatch.LanePriority
-	touched := false
+	touched, cascades := false, false
 	for i := range done {
 		if done[i].Err != nil || !done[i].Created {
 			continue
 		}
-		touched = true
+		touched, cascades = true, cascades || done[i].Cascades
 		if len(ready) == 0 {
 			ready = done[i].Ready
 		} else {
@@ -63,6 +63,9 @@ func (e *Engine) submitted(mark raftsched.Mark, done []model.Submitted) {
 	e.leader.expect(ready)
 	if len(lanes) > 0 {
 		e.node.Hint(lanes)
+	}
+	if cascades {
+		put(e.leader.cascades)
 	}
 }
 

@@ -33,7 +33,8 @@ type Config struct {
 	Window int
 	// MaxGrants bounds the grants of one log entry. Default 4,096.
 	MaxGrants int
-	// EntryInterval is the shortest time between two entries under load: the
+	// EntryInterval is the time between two entries under load, and between
+	// all over time (a few with few grants may go ahead, see pace): the
 	// disk's endurance, not its speed. Default 2 ms.
 	EntryInterval time.Duration
 	// ReleaseDelay is how long releases wait for grants to ride along with;

@@ -49,8 +49,14 @@ func (n *Node) Done(d Done) {
 		return
 	}
 	r.put(func(l *loop) {
-		for i := range d.Ended {
-			l.ended(d.Ended[i].Job, d.Ended[i].ID)
+		ended := make([]fsm.Lease, 0, len(d.Ended))
+		for _, lease := range d.Ended {
+			// Its session may have given it back meanwhile, and the job been
+			// granted anew: then that lease keeps the job until it ends itself.
+			if a, ok := l.running[lease.Job]; !ok || a.id == lease.ID {
+				ended = append(ended, lease)
+			}
+			l.ended(lease.Job, lease.ID)
 		}
 		mark, ok := r.unmark(d.Mark)
 		ready := d.Ready
@@ -61,7 +67,7 @@ func (n *Node) Done(d Done) {
 		if !ok {
 			mark = l.d.Begin()
 		}
-		l.d.Commit(mark, d.Ended, d.Gone, ready)
+		l.d.Commit(mark, ended, d.Gone, ready)
 	})
 }
 

@@ -67,6 +67,67 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
+// TestFullDiskAtStart: the node itself proposes nothing, as Raft cannot store
+// the first entry of its term. It gives up all the same.
+func TestFullDiskAtStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.cfg.Logger = nil
+		w.start()
+		w.stop()
+		full := errors.New("no space left on device")
+		w.log.mu.Lock()
+		w.log.err = full
+		w.log.mu.Unlock()
+		w.boot()
+		if err := <-w.fatal; !errors.Is(err, full) {
+			t.Errorf("fatal: %v", err)
+		}
+		w.stop()
+	})
+}
+
+// fullStable keeps what it has and takes nothing new under one key.
+type fullStable struct {
+	raft.StableStore
+	key string
+	err error
+}
+
+func (s fullStable) Set(key, value []byte) error {
+	if string(key) == s.key {
+		return s.err
+	}
+	return s.StableStore.Set(key, value)
+}
+
+func (s fullStable) SetUint64(key []byte, value uint64) error {
+	if string(key) == s.key {
+		return s.err
+	}
+	return s.StableStore.SetUint64(key, value)
+}
+
+// TestNoRoomForTheTerm: when the term or the vote cannot be saved, the node
+// stops and says so. Its host lives on.
+func TestNoRoomForTheTerm(t *testing.T) {
+	for _, key := range []string{currentTerm, "LastVoteTerm", "LastVoteCand"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.cfg.Logger = nil
+			w.start()
+			w.stop()
+			full := errors.New("no space left on device")
+			w.disk.stable = fullStable{w.disk.stable, key, full}
+			w.boot()
+			if err := <-w.fatal; !errors.Is(err, full) {
+				t.Errorf("%s: fatal: %v", key, err)
+			}
+			w.stop()
+		})
+	}
+}
+
 // TestLostAndRegained: true after true means that the leadership was lost in
 // between: the reign ends, another begins.
 func TestLostAndRegained(t *testing.T) {

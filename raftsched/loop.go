@@ -67,6 +67,7 @@ func (l *loop) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var items []func()
+	var due time.Time // when this turn had to begin at the latest; zero: any time
 	for {
 		select {
 		case <-l.r.inbox.wake:
@@ -76,12 +77,17 @@ func (l *loop) run() {
 		}
 		items = l.r.inbox.take(items)
 		l.now = time.Now()
+		if !due.IsZero() && l.now.Sub(due) > l.cfg.SessionTTL/heldUpPart {
+			l.heldUp()
+		}
 		for _, f := range items {
 			f()
 		}
 		if wake, ok := l.turn(); ok {
+			due = wake
 			timer.Reset(max(wake.Sub(l.now), 0))
 		} else {
+			due = time.Time{}
 			timer.Stop()
 		}
 	}
@@ -139,7 +145,17 @@ func (l *loop) setRoutes(routes []dispatch.Route) {
 
 // adoptLeases takes over leases that stand, with the ordinals of their grants.
 func (l *loop) adoptLeases(held []LeaseFact, ordinals []uint32) {
+	stands := make([]bool, len(held))
+	l.n.replica.read(func(s *fsm.State) {
+		for i := range held {
+			lease, ok := s.Lease(held[i].Lease.Job)
+			stands[i] = ok && lease.ID == held[i].Lease.ID
+		}
+	})
 	for i := range held {
+		if !stands[i] {
+			continue // its session was closed since it was looked up
+		}
 		f := &held[i]
 		a := attempt{id: f.Lease.ID, session: f.Lease.Session, turn: f.Lease.Turn, ordinal: ordinals[i]}
 		if f.Row != nil {
@@ -161,7 +177,7 @@ func (l *loop) begin() {
 	for _, se := range sessions {
 		s := l.session(se)
 		s.deadline = l.now.Add(l.cfg.SessionTTL)
-		s.closing = se.Closing
+		s.closing = se.Closing || s.leaving
 	}
 	l.nextExpiry = l.now
 	l.dispatching = true

@@ -34,8 +34,8 @@ type Node struct {
 
 	reign atomic.Pointer[reign] // the current one, nil when none
 
-	// Entries fail to commit although this node leads. Only the proposer's
-	// outcomes touch these.
+	// Entries fail to be stored, or to commit although this node leads.
+	health       sync.Mutex
 	failure      error // the first one
 	failingSince time.Time
 	failedAt     time.Time // the last one
@@ -81,7 +81,7 @@ func (n *Node) Start(ctx context.Context) error {
 		return err
 	}
 	addr, transport, closeWire := openTransport(n.cfg)
-	r, err := openRaft(n.cfg, &n.replica, d, addr, transport)
+	r, err := openRaft(n.cfg, &n.replica, d, addr, transport, diskWatch{stored: n.storedLog, broken: n.fail})
 	if err != nil {
 		return errors.Join(err, closeWire(), d.close())
 	}
@@ -144,19 +144,31 @@ func (n *Node) outcome(err error) {
 	now := time.Now()
 	soft := errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrNotLeader) ||
 		errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrRaftShutdown)
+	n.health.Lock()
 	if err == nil || now.Sub(n.failedAt) > n.cfg.CommitStall {
 		n.failure = nil // after so long, others have led meanwhile
 	}
 	if err == nil || soft && n.failure == nil {
+		n.health.Unlock()
 		return
 	}
 	if n.failure == nil {
 		n.failure, n.failingSince = err, now
 	}
 	n.failedAt = now
-	if now.Sub(n.failingSince) >= n.cfg.CommitStall {
-		n.fail(fmt.Errorf("cannot commit for %v: %w", n.cfg.CommitStall, n.failure))
+	first, lasts := n.failure, now.Sub(n.failingSince)
+	n.health.Unlock()
+	if lasts >= n.cfg.CommitStall {
+		n.fail(fmt.Errorf("cannot commit for %v: %w", n.cfg.CommitStall, first))
 	}
+}
+
+// storedLog follows the same from what Raft stores, also for itself.
+func (n *Node) storedLog(err error) {
+	if err != nil {
+		err = fmt.Errorf("store the log: %w", err)
+	}
+	n.outcome(err)
 }
 
 var (

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -94,7 +95,7 @@ func raftConfig(cfg Config) *raft.Config {
 
 // openRaft starts the node's Raft, as the only voter of a new cluster if it has
 // no log yet.
-func openRaft(cfg Config, fsm raft.FSM, d *disk, addr raft.ServerAddress, t raft.Transport) (*raft.Raft, error) {
+func openRaft(cfg Config, fsm raft.FSM, d *disk, addr raft.ServerAddress, t raft.Transport, watch diskWatch) (*raft.Raft, error) {
 	c := raftConfig(cfg)
 	has, err := raft.HasExistingState(d.log, d.stable, d.snapshots)
 	if err != nil {
@@ -108,7 +109,7 @@ func openRaft(cfg Config, fsm raft.FSM, d *disk, addr raft.ServerAddress, t raft
 			return nil, fmt.Errorf("bootstrap: %w", err)
 		}
 	}
-	r, err := raft.NewRaft(c, fsm, d.log, d.stable, d.snapshots, t)
+	r, err := raft.NewRaft(c, fsm, watchedLog{d.log, watch.stored}, watchedTerm{d.stable, watch}, d.snapshots, t)
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
@@ -126,6 +127,76 @@ func openRaft(cfg Config, fsm raft.FSM, d *disk, addr raft.ServerAddress, t raft
 	err = fmt.Errorf("data directory %s belongs to the cluster of %q: node %q is not a member", cfg.Dir, ids, cfg.ID)
 	return nil, errors.Join(err, r.Shutdown().Error())
 }
+
+// diskWatch is told how the disk does while Raft runs.
+type diskWatch struct {
+	// stored: entries or votes were stored, or could not be.
+	stored func(error)
+	// broken: Raft cannot go on.
+	broken func(error)
+}
+
+// watchedLog tells of all entries, Raft's own at the start of a term among
+// them: a node whose disk is full when it starts proposes nothing itself.
+type watchedLog struct {
+	raft.LogStore
+	stored func(error)
+}
+
+var _ raft.MonotonicLogStore = watchedLog{}
+
+func (l watchedLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
+
+func (l watchedLog) StoreLogs(entries []*raft.Log) error {
+	err := l.LogStore.StoreLogs(entries)
+	l.stored(err)
+	return err
+}
+
+// IsMonotonic implements raft.MonotonicLogStore.
+func (l watchedLog) IsMonotonic() bool {
+	m, ok := l.LogStore.(raft.MonotonicLogStore)
+	return ok && m.IsMonotonic()
+}
+
+// watchedTerm keeps the term and the vote.
+type watchedTerm struct {
+	raft.StableStore
+	watch diskWatch
+}
+
+func (s watchedTerm) Set(key, value []byte) error {
+	err := s.StableStore.Set(key, value)
+	if err != nil {
+		s.watch.stored(err)
+	}
+	return err
+}
+
+// SetUint64 does not return when the term cannot be saved: Raft would panic,
+// and a library does not end its host. The node stops, and Raft's main
+// goroutine ends with its defers run. It is the only one that raises the term;
+// who starts Raft saves the term that is there, which needs no write.
+func (s watchedTerm) SetUint64(key []byte, value uint64) error {
+	if string(key) == currentTerm {
+		if saved, err := s.StableStore.GetUint64(key); err == nil && saved == value {
+			return nil
+		}
+	}
+	err := s.StableStore.SetUint64(key, value)
+	if err == nil {
+		return nil
+	}
+	if string(key) == currentTerm {
+		s.watch.broken(fmt.Errorf("save the term: %w", err))
+		runtime.Goexit()
+	}
+	s.watch.stored(err)
+	return err
+}
+
+// currentTerm is the key under which Raft keeps its term.
+const currentTerm = "CurrentTerm"
 
 // raftLogger passes Raft's errors on, its warnings as details, and drops the
 // rest: what matters of its life the Node logs itself.

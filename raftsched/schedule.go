@@ -14,7 +14,8 @@ import (
 // batching.
 type schedule struct {
 	flight    *flight
-	nextEntry time.Time // the disk's endurance, not its speed
+	pace      pace
+	nextEntry time.Time // not before this
 
 	releases []fsm.Release
 	released []fsm.Lease // of the same leases, in the same order
@@ -25,6 +26,35 @@ type schedule struct {
 	spare   []dispatch.Match
 	// fetching counts, by poll, answers that wait for arguments.
 	fetching map[pollKey]int
+}
+
+// pace spreads entries, for the disk's endurance and not for its speed: over
+// time there is at most one per interval. Entries with many grants keep to it
+// strictly, since waiting fills the next one; those with few are somebody's
+// latency, and go out at once as long as entries have been saved up.
+type pace struct {
+	saved float64
+	at    time.Time
+}
+
+const (
+	paceSaved = 500 // entries that may be saved up
+	paceFew   = 64  // grants of an entry that does not wait
+)
+
+// next tells when the entry after this one may be proposed.
+func (p *pace) next(now time.Time, interval time.Duration, grants int) time.Time {
+	if p.at.IsZero() {
+		p.saved = paceSaved
+	} else if interval > 0 {
+		p.saved = min(p.saved+float64(now.Sub(p.at))/float64(interval), paceSaved)
+	}
+	p.at = now
+	p.saved = max(p.saved-1, 0)
+	if grants <= paceFew && p.saved >= 1 {
+		return now
+	}
+	return now.Add(interval)
 }
 
 // pollKey names a poll.
@@ -101,7 +131,7 @@ func (l *loop) launch(matches []dispatch.Match) {
 	}
 	s.releases, s.released, s.urgent = nil, nil, false
 	s.flight = f
-	s.nextEntry = l.now.Add(l.cfg.EntryInterval)
+	s.nextEntry = s.pace.next(l.now, l.cfg.EntryInterval, len(matches))
 	l.fetch(f) // beside the commit
 	l.r.proposer.propose(entry, func(res *fsm.Result, err error) {
 		l.r.put(func(l *loop) { l.land(f, res, err) })

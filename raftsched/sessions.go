@@ -13,6 +13,7 @@ type session struct {
 	worker  string
 	process string
 	closing bool // its end is under way; nothing is granted or told any more
+	leaving bool // closing gracefully: its leases are given back, not lost
 
 	deadline time.Time // silent until then, it is lost
 	beat     time.Time // last heartbeat; zero: none in this reign
@@ -298,15 +299,39 @@ func (l *loop) tell(jobs []fsm.JobID) {
 	}
 }
 
+// heldUpPart of the TTL is the least time between two turns while there are
+// sessions, and by how much a turn that came later shows that this process
+// stood still.
+const heldUpPart = 10
+
+// heldUp lets all workers speak before the next ones are lost: while this
+// process stood still, it heard none.
+func (l *loop) heldUp() {
+	for _, s := range l.sessions {
+		if soon := l.now.Add(l.cfg.SessionTTL / 3); s.deadline.Before(soon) {
+			s.deadline = soon
+		}
+	}
+}
+
 // expireSessions begins the end of sessions that were silent for too long, and
 // tells when to look again.
 func (l *loop) expireSessions() time.Time {
+	next := l.lookForExpired()
+	if soon := l.now.Add(l.cfg.SessionTTL / heldUpPart); len(l.sessions) > 0 && soon.Before(next) {
+		return soon
+	}
+	return next
+}
+
+func (l *loop) lookForExpired() time.Time {
 	if l.now.Before(l.nextExpiry) {
 		return l.nextExpiry
 	}
 	l.nextExpiry = l.now.Add(l.cfg.SessionTTL)
 	for _, s := range l.sessions {
 		switch {
+		case s.leaving:
 		case s.closing && !l.now.Before(s.endAgain):
 			l.endLeases(s)
 			fallthrough

@@ -39,18 +39,37 @@ func (n *Node) CloseSession(ctx context.Context, session, pollsClosed uint64) er
 	if err != nil {
 		return err
 	}
-	open, err := ask(ctx, r, func(l *loop) bool {
+	closed := make(chan struct{})
+	// Once shut it is closed, whether or not the caller waits for that.
+	if !r.put(func(l *loop) {
 		s, err := l.find(session)
-		if err == nil {
-			l.shut(s)
+		if err != nil {
+			close(closed)
+			return
 		}
-		return err == nil
-	})
-	if err != nil || !open {
-		return err
+		l.shut(s)
+		s.leaving = true
+		r.proposer.propose(fsm.CloseSession{Session: session}, func(res *fsm.Result, err error) {
+			r.put(func(l *loop) {
+				if err != nil {
+					l.failed(err)
+					return
+				}
+				l.closed(session, res)
+				close(closed)
+			})
+		})
+	}) {
+		return ErrNotLeader
 	}
-	_, err = r.change(ctx, fsm.CloseSession{Session: session}, func(l *loop, res *fsm.Result) { l.closed(session, res) })
-	return err
+	select {
+	case <-closed:
+		return nil
+	case <-r.ctx.Done():
+		return ErrNotLeader
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // CloseLost closes, as lost, the open sessions whose process id begins with

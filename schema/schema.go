@@ -159,25 +159,19 @@ func Check(ctx context.Context, q Querier) error {
 	if err := checkServer(ctx, q); err != nil {
 		return err
 	}
-	var schema *string
+	var schema string
 	var there bool
-	if err := q.QueryRow(ctx, `SELECT current_schema()::text, to_regclass('schema_migrations') IS NOT NULL`).Scan(&schema, &there); err != nil {
+	if err := q.QueryRow(ctx, `SELECT coalesce(current_schema()::text, ''), to_regclass('schema_migrations') IS NOT NULL`).Scan(&schema, &there); err != nil {
 		return err
 	}
-	version := 0
-	if there {
-		if version, err = readVersion(ctx, q); err != nil {
-			return err
-		}
+	if !there {
+		return fmt.Errorf("the database has no tables of Heddle yet: run the migrations: %w", ErrOlder)
 	}
-	return compare(orNone(schema), version, len(steps))
-}
-
-func orNone(name *string) string {
-	if name == nil {
-		return "(none)"
+	version, err := readVersion(ctx, q)
+	if err != nil {
+		return err
 	}
-	return *name
+	return compare(schema, version, len(steps))
 }
 
 func compare(schema string, version, known int) error {

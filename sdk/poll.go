@@ -178,7 +178,7 @@ func (s *session) pollFailed(ctx context.Context, p *poll, at *endpoint, err err
 	s.signal()
 	w.mu.Unlock()
 	if ctx.Err() == nil {
+		w.outage.failed(at, err)
 		w.failed(at)
-		w.log.Warn("poll broke", "session", s.id, "engine", at.addr, "error", err)
 	}
 }

@@ -142,7 +142,7 @@ func (w *Worker) reportLoop(ctx context.Context) {
 
 // deliver sends a group until each of its reports has been answered for good.
 func (w *Worker) deliver(ctx context.Context, group []*job) {
-	wait := newBackoff()
+	wait, told := newBackoff(), false
 	for len(group) > 0 {
 		e := w.endpoint()
 		rest, err := w.send(ctx, e, group)
@@ -164,7 +164,10 @@ func (w *Worker) deliver(ctx context.Context, group []*job) {
 				group = w.refuse(group[0], err)
 				continue
 			}
-			w.log.Warn("reports not delivered", "engine", e.addr, "reports", len(group), "error", err)
+			if !told { // once, not with every try
+				told = true
+				w.log.Warn("reports not delivered, trying again", "engine", e.addr, "reports", len(group), "error", err)
+			}
 			w.failed(e)
 			rest = group
 		}

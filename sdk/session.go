@@ -74,6 +74,7 @@ func (w *Worker) open(ctx context.Context, first bool) (*session, error) {
 		}))
 		cancel()
 		if err == nil {
+			w.outage.answered(e)
 			return w.opened(res.Msg, sent), nil
 		}
 		if ctx.Err() != nil {
@@ -83,7 +84,7 @@ func (w *Worker) open(ctx context.Context, first bool) (*session, error) {
 			(code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied || code == connect.CodeInvalidArgument) {
 			return nil, fromConnect("open session", err)
 		}
-		w.log.Warn("no session", "engine", e.addr, "error", err)
+		w.outage.failed(e, err)
 		w.failed(e)
 		if wait.wait(ctx, pause(err)) != nil {
 			return nil, nil
@@ -195,9 +196,11 @@ func (s *session) beat(ctx context.Context, hold time.Duration) bool {
 			w.mu.Unlock()
 			return true
 		}
+		w.outage.failed(e, err)
 		w.failed(e)
 		return false
 	}
+	w.outage.answered(e)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if sent.After(s.lastBeat) {

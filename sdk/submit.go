@@ -295,14 +295,30 @@ func (q *submitter) wait(ctx context.Context, s *submission) error {
 
 // fly sends group after group until nothing waits.
 func (q *submitter) fly() {
-	// Callers that are about to submit get onto this flight.
-	runtime.Gosched()
 	for {
+		q.board()
 		group := q.take()
 		if len(group) == 0 {
 			return
 		}
 		q.send(group)
+	}
+}
+
+// board lets callers that are about to submit get onto this flight: those whom
+// the one before has just answered would else find it gone, and every other
+// call would carry next to nothing.
+func (q *submitter) board() {
+	for before := -1; ; {
+		q.mu.Lock()
+		n := len(q.queue)
+		full := q.full()
+		q.mu.Unlock()
+		if n <= before || full {
+			return
+		}
+		before = n
+		runtime.Gosched()
 	}
 }
 

@@ -62,6 +62,7 @@ type Worker struct {
 	base     context.Context // of all handlers: values, no end
 
 	reports reports
+	outage  outage
 }
 
 // NewWorker makes a worker. Mistakes of the configuration are returned by Run.
@@ -98,6 +99,7 @@ func NewWorker(c *Client, cfg WorkerConfig) *Worker {
 		}
 	}
 	w.reports.init()
+	w.outage.w = w
 	return w
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/heddle-io/heddle/engine"
@@ -42,6 +43,9 @@ func (p program) flags(command, synopsis string) *flag.FlagSet {
 // parse reads the command line; what it does not set is taken from the
 // environment.
 func (p program) parse(fs *flag.FlagSet, args []string) error {
+	if slices.ContainsFunc(args, func(a string) bool { return a == "-h" || a == "-help" || a == "--help" }) {
+		fs.SetOutput(p.out) // asked for, not an error
+	}
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return err

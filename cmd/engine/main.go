@@ -30,11 +30,19 @@ commands:
   migrate   up, down or status of the tables
   version   print the version
 
-"engine <command> -h" lists the flags. Each flag can be set in the environment:
---data-dir is HEDDLE_DATA_DIR.
+"engine <command> --help" lists the flags. Each flag can also be set in the
+environment: --data-dir is HEDDLE_DATA_DIR. The command line wins.
 `
 
+// collectAt is the growth of the heap, in percent, at which the collector runs.
+// What an engine holds is small, what it passes through is not: with Go's 100
+// the collector takes an eighth of its CPU under load.
+const collectAt = 300
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
 	// The first signal asks for a clean end; the second one ends at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
@@ -75,7 +83,7 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	case errors.Is(err, errUsage):
 		return 2
 	}
-	fmt.Fprintf(stderr, "engine: %v\n", err)
+	explain(stderr, err)
 	return 1
 }
 

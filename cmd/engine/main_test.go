@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,8 +133,11 @@ func TestUsage(t *testing.T) {
 		{name: "what is missing, all at once", args: []string{"serve"}, code: 1, says: "--data-dir (or HEDDLE_DATA_DIR) is required"},
 		{name: "stray argument", args: []string{"serve", "now"}, code: 2, says: `unexpected argument "now"`},
 		{name: "bad value in the environment", env: []string{"HEDDLE_FLUSHERS=many"}, args: []string{"serve"}, code: 1, says: `HEDDLE_FLUSHERS="many"`},
-		{name: "the environment is read", env: []string{"HEDDLE_POSTGRES=postgres://127.0.0.1/db", "HEDDLE_DATA_DIR=/nowhere", "HEDDLE_FLUSHERS=99"}, args: []string{"serve"}, code: 1, says: "Flushers: 99"},
-		{name: "the command line wins", env: []string{"HEDDLE_POSTGRES=postgres://127.0.0.1/db", "HEDDLE_DATA_DIR=/nowhere", "HEDDLE_FLUSHERS=99"}, args: []string{"serve", "--flushers", "98"}, code: 1, says: "Flushers: 98"},
+		{name: "the environment is read", env: []string{"HEDDLE_POSTGRES=postgres://127.0.0.1/db", "HEDDLE_DATA_DIR=/nowhere", "HEDDLE_FLUSHERS=99"}, args: []string{"serve"}, code: 1, says: "--flushers: 99"},
+		{name: "the command line wins", env: []string{"HEDDLE_POSTGRES=postgres://127.0.0.1/db", "HEDDLE_DATA_DIR=/nowhere", "HEDDLE_FLUSHERS=99"}, args: []string{"serve", "--flushers", "98"}, code: 1, says: "--flushers: 98"},
+		{name: "every fault, by its flag", args: []string{"serve", "--postgres", "x", "--data-dir", "y", "--session-ttl", "1ms", "--pprof", "0.0.0.0:1"}, code: 1, says: "engine: --pprof: \"0.0.0.0:1\" is not a loopback address\nengine: --session-ttl: 1ms"},
+		{name: "a bad flag before anything starts", args: []string{"dev", "--data-dir", "/dev/null/x", "--retention", "1h"}, code: 1, says: "engine: --retention: 1h0m0s"},
+		{name: "a database address that is none", args: []string{"serve", "--postgres", "x", "--data-dir", "y"}, code: 1, says: "postgres://user@host/database"},
 		{name: "log level", args: []string{"serve", "--postgres", "x", "--data-dir", "y", "--log-level", "loud"}, code: 1, says: `"loud"`},
 		{name: "migrate without action", args: []string{"migrate"}, code: 2, says: "up, down, status"},
 		{name: "migrate without database", args: []string{"migrate", "up"}, code: 1, says: "--postgres (or HEDDLE_POSTGRES)"},
@@ -148,6 +152,40 @@ func TestUsage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Help that is asked for goes to stdout; the usage after a mistake to stderr.
+func TestHelpGoesToStdout(t *testing.T) {
+	if code, out, err := call(nil, "dev", "--help"); code != 0 || !strings.Contains(out, "-listen") || err != "" {
+		t.Errorf("exit code %d, on stdout:\n%son stderr:\n%s", code, out, err)
+	}
+	if code, out, err := call(nil, "dev", "--speed", "9"); code != 2 || out != "" || !strings.Contains(err, "-listen") {
+		t.Errorf("exit code %d, on stdout:\n%son stderr:\n%s", code, out, err)
+	}
+}
+
+// What stands in the way of a start is told with what to do about it.
+func TestWhatToDo(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dsn, dir := pgtest.DSN(t), t.TempDir()
+	serve := func(says string, args ...string) {
+		t.Helper()
+		args = append([]string{"serve", "--postgres", dsn, "--data-dir", dir, "--listen", "127.0.0.1:0", "--log-level", "error"}, args...)
+		code, _, err := call(nil, args...)
+		if code != 1 || !strings.Contains(err, says) || strings.Contains(err, "engine: engine") {
+			t.Errorf("%v: exit code %d, want %q in:\n%s", args, code, says, err)
+		}
+	}
+	serve("--listen takes another one", "--listen", l.Addr().String())
+	serve(`run "engine migrate up"`, "--migrate=false")
+	s := launch(t, "serve", "--postgres", dsn, "--data-dir", dir, "--listen", "127.0.0.1:0")
+	serve("a directory of its own with --data-dir")
+	serve("start once with --adopt", "--data-dir", t.TempDir())
+	s.interrupt()
 }
 
 func TestMigrate(t *testing.T) {

@@ -25,7 +25,7 @@ func (p program) serve(ctx context.Context, args []string) error {
 	fs.StringVar(&c.Schema, "schema", c.Schema, "Postgres schema of the tables")
 	fs.StringVar(&c.DataDir, "data-dir", "", "`directory` of the scheduler's log")
 	conns := fs.Int("max-conns", int(c.MaxConns), "connections to Postgres")
-	fs.BoolVar(&c.Adopt, "adopt", false, "take over a database whose engine's data directory is lost for good")
+	fs.BoolVar(&c.Adopt, "adopt", false, "take over a database whose engine's data directory is lost for good; what was running then runs again")
 	migrate := fs.Bool("migrate", true, "bring the tables up to date at start")
 	if err := p.parse(fs, args); err != nil {
 		return err
@@ -48,6 +48,9 @@ func (p program) serve(ctx context.Context, args []string) error {
 		return err
 	}
 	c.MaxConns, c.SkipMigrate, c.Logger = int32(min(*conns, 1<<20)), !*migrate, logger
+	if err := check(c); err != nil {
+		return err
+	}
 	return p.engine(ctx, c, "")
 }
 
@@ -67,6 +70,11 @@ func (p program) dev(ctx context.Context, args []string) error {
 	}
 	logger, err := log.logger(p.err)
 	if err != nil {
+		return err
+	}
+	known := c // all but what is known once Postgres runs
+	known.Postgres, known.Ephemeral = "postgres://127.0.0.1/heddle", true
+	if err := check(known); err != nil {
 		return err
 	}
 	if *ephemeral {
@@ -126,10 +134,13 @@ func (p program) engine(ctx context.Context, c engine.Config, embedded string) e
 		return err
 	}
 	if err := e.Start(ctx); err != nil {
-		if errors.Is(err, context.Canceled) {
-			return nil // asked to stop before it was ready
+		switch cause := context.Cause(ctx); {
+		case !errors.Is(err, context.Canceled):
+			return err
+		case !errors.Is(cause, context.Canceled):
+			return cause // it stopped itself before it was ready
 		}
-		return err
+		return nil // asked to stop before it was ready
 	}
 	p.greet(e.Addr(), embedded)
 	<-ctx.Done()
@@ -154,11 +165,15 @@ func (p program) greet(addr, embedded string) {
 next: submit a job,
 
   curl -s http://%[1]s/heddle.v1.WorkflowService/Submit -H 'Content-Type: application/json' \
-    -d '{"submissions": [{"job": {"kind": "hello", "argsJson": "{\"name\": \"World\"}"}}]}'
+    -d '{"submissions": [{"job": {"kind": "http", "argsJson": "{\"url\": \"http://%[1]s/healthz\"}"}}]}'
 
-and see it wait for a worker that knows the kind "hello":
+see it wait for a worker,
 
   curl -s http://%[1]s/heddle.v1.JobService/List -H 'Content-Type: application/json' -d '{}'
+
+and start one that serves the kind "http":
+
+  go run ./cmd/worker --engine http://%[1]s
 
 Ctrl-C stops it.
 `, addr)

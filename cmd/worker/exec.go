@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -33,7 +34,7 @@ type output struct {
 	Millis    int64  `json:"ms"`
 }
 
-var execKind = heddle.NewKind[command, output]("exec")
+var execKind = heddle.NewKind[json.RawMessage, output]("exec")
 
 // programs are what exec jobs may run: names and absolute paths.
 type programs map[string]string
@@ -97,6 +98,8 @@ func (p programs) run(ctx context.Context, c command) (output, error) {
 		return out, nil
 	case ctx.Err() != nil:
 		return out, fmt.Errorf("%s: %w", c.Program, context.Cause(ctx))
+	case errors.As(err, &exit) && out.Stderr == "":
+		return out, fmt.Errorf("%s: %w", c.Program, err)
 	case errors.As(err, &exit):
 		return out, fmt.Errorf("%s: %w: %s", c.Program, err, excerpt(out.Stderr))
 	}

@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 	"testing"
-	"time"
 
 	heddle "github.com/heddle-io/heddle/sdk"
 )
@@ -46,14 +44,7 @@ func TestRunEndsTheWholeGroup(t *testing.T) {
 		_, err := allowed(t).run(ctx, command{Program: "sh", Args: []string{"-c", "sleep 60 & echo > " + ready + "; wait"}})
 		done <- err
 	}()
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		if _, err := os.Stat(ready); err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the program did not start")
-		}
-	}
+	appears(t, ready)
 	cancel(cause)
 	if err := <-done; !errors.Is(err, cause) {
 		t.Errorf("cancelled: %v", err)
@@ -70,20 +61,6 @@ func TestOnlyListedProgramsRun(t *testing.T) {
 	for _, text := range []string{"sh", "sh=bin/sh", "=/bin/sh", "x=/no/such", "x=/etc/passwd", "x=/bin"} {
 		if err := (programs{}).allow(text); err == nil {
 			t.Errorf("--allow-exec %s was accepted", text)
-		}
-	}
-}
-
-func TestFlags(t *testing.T) {
-	env := map[string]string{"HEDDLE_QUEUES": "a, b", "HEDDLE_SLOTS": "7", "HEDDLE_ENGINE": "http://x"}
-	c, err := parse([]string{"--slots", "9"}, func(k string) string { return env[k] })
-	if err != nil || c.slots != 9 || len(c.queues) != 2 || c.queues[1] != "b" || c.engines[0] != "http://x" {
-		t.Errorf("%+v, %v", c, err)
-	}
-	_, err = parse([]string{"--slots", "0", "--smtp-security", "maybe", "--queues", ","}, func(string) string { return "" })
-	for _, want := range []string{"--slots: 0", `--smtp-security: "maybe"`, "--queues is empty"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v does not name %s", err, want)
 		}
 	}
 }

@@ -44,7 +44,7 @@ type response struct {
 
 const bodyLimit = 256 << 10
 
-var httpKind = heddle.NewKind[request, response]("http")
+var httpKind = heddle.NewKind[json.RawMessage, response]("http")
 
 var httpClient = &http.Client{}
 
@@ -64,12 +64,12 @@ func callURL(ctx context.Context, r request) (response, error) {
 	start := time.Now()
 	res, err := httpClient.Do(req.WithContext(ctx))
 	if err != nil {
-		return response{}, err
+		return response{}, because(ctx, err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, bodyLimit+1))
 	if err != nil {
-		return response{}, fmt.Errorf("read the answer of %s: %w", r.URL, err)
+		return response{}, because(ctx, fmt.Errorf("read the answer of %s: %w", r.URL, err))
 	}
 	out := response{Status: res.StatusCode, Headers: map[string]string{}, Millis: time.Since(start).Milliseconds()}
 	if len(body) > bodyLimit {
@@ -90,6 +90,14 @@ func callURL(ctx context.Context, r request) (response, error) {
 		return out, heddle.RetryAfter(err, wait)
 	}
 	return out, err
+}
+
+// because adds to an error why the context has ended, if it has.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
 }
 
 func (r request) build() (*http.Request, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,13 +41,32 @@ type sent struct {
 	Recipients int    `json:"recipients"`
 }
 
-var smtpKind = heddle.NewKind[letter, sent]("smtp")
+var smtpKind = heddle.NewKind[json.RawMessage, sent]("smtp")
 
 // mailer is the mail server a worker sends through.
 type mailer struct {
 	addr, user, password, security, from string
 	// tls is for tests; nil: the system's roots.
 	tls *tls.Config
+}
+
+// check gives the faults of the flags.
+func (m mailer) check() (faults []error) {
+	if m.addr == "" {
+		return nil
+	}
+	if host, port, err := net.SplitHostPort(m.addr); err != nil || host == "" || port == "" {
+		faults = append(faults, fmt.Errorf("--smtp-addr: %q is not host:port", m.addr))
+	}
+	switch m.security {
+	case "starttls", "tls", "none":
+	default:
+		faults = append(faults, fmt.Errorf("--smtp-security: %q is not starttls, tls or none", m.security))
+	}
+	if _, err := mail.ParseAddress(m.from); m.from != "" && err != nil {
+		faults = append(faults, fmt.Errorf("--smtp-from: %q: %w", m.from, err))
+	}
+	return faults
 }
 
 // send delivers one mail. Its Message-ID is made of the job's id, so that the
@@ -72,7 +92,7 @@ func (m mailer) send(ctx context.Context, l letter) (sent, error) {
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	if err := c.SendMail(from.Address, rcpts, bytes.NewReader(body)); err != nil {
-		return sent{}, classify(fmt.Errorf("mail server %s: %w", m.addr, err))
+		return sent{}, classify(because(ctx, fmt.Errorf("mail server %s: %w", m.addr, err)))
 	}
 	_ = c.Quit() // the mail is delivered, whatever becomes of the connection
 	return sent{MessageID: id, Recipients: len(rcpts)}, nil
@@ -90,6 +110,9 @@ func (m mailer) addresses(l letter) (from *mail.Address, rcpts []string, err err
 	sender := l.From
 	if sender == "" {
 		sender = m.from
+	}
+	if sender == "" {
+		return nil, nil, errors.New("from: is empty, and the worker has no --smtp-from")
 	}
 	if from, err = mail.ParseAddress(sender); err != nil {
 		return nil, nil, fmt.Errorf("from: %q: %w", sender, err)
@@ -155,6 +178,11 @@ func messageID(job heddle.Info, from *mail.Address) string {
 func compose(l letter, from *mail.Address, id string, now time.Time) ([]byte, error) {
 	if l.Text == "" && l.HTML == "" {
 		return nil, errors.New("text and html: both are empty")
+	}
+	for name := range l.Headers {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
+			return nil, fmt.Errorf("headers: %q is no name of a header", name)
+		}
 	}
 	var out bytes.Buffer
 	header := func(name, value string) {

@@ -118,10 +118,16 @@ func TestSendTellsRefusalsApart(t *testing.T) {
 		"to: no recipient": {Text: "t"},
 		"text and html":    {To: []string{"a@b.c"}},
 		`from: "x"`:        {From: "x", To: []string{"a@b.c"}, Text: "t"},
+		`headers: "A\nB"`:  {To: []string{"a@b.c"}, Text: "t", Headers: map[string]string{"A\nB": "c"}},
 	} {
 		if _, err := m.send(t.Context(), l); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", l, err, want)
 		}
+	}
+	nobody := m
+	nobody.from = ""
+	if _, err := nobody.send(t.Context(), letter{To: []string{"a@b.c"}, Text: "t"}); err == nil || !strings.Contains(err.Error(), "--smtp-from") {
+		t.Errorf("no sender: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -108,11 +108,13 @@ func New(config Config, deps Deps) (http.Handler, error) {
 	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector, connect.WithInterceptors(config.Interceptors...)))
 	mux.HandleFunc("GET /healthz", healthy)
 	mux.HandleFunc("GET /readyz", ready(deps))
+	mux.HandleFunc("GET /{$}", welcome)
+	front := newGuide(mux)
 	if config.Prefix == "" {
-		return mux, nil
+		return front, nil
 	}
 	outer := http.NewServeMux()
-	outer.Handle(config.Prefix+"/", http.StripPrefix(config.Prefix, mux))
+	outer.Handle(config.Prefix+"/", http.StripPrefix(config.Prefix, front))
 	return outer, nil
 }
 
@@ -122,6 +124,16 @@ const pingTimeout = 2 * time.Second
 // healthy answers that the process is up.
 func healthy(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprintln(w, "ok")
+}
+
+// welcome tells who opens the address by itself what there is.
+func welcome(w http.ResponseWriter, _ *http.Request) {
+	_, _ = fmt.Fprint(w, `Heddle's API.
+
+POST /heddle.v1.<Service>/<Method> with content-type application/json, or gRPC;
+the services are WorkflowService, WorkerService, QueueService and JobService.
+GET /healthz and /readyz tell how the engine is.
+`)
 }
 
 // ready answers whether calls can be served: Postgres is there and a leader

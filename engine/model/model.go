@@ -85,7 +85,8 @@ type Submitted struct {
 	Created bool
 	Nodes   int32
 	Err     error // of this submission alone: ErrInvalid, ErrAlreadyExists
-	// Ready rows, at most ReadyLimit; Lanes are all streams that got rows.
+	// Ready rows, at most ReadyLimit; Lanes are streams that got rows beyond
+	// those.
 	Ready []dispatch.Row
 	Lanes []dispatch.LanePriority
 	// Cascades were started by it (an empty batch that ended at once).

@@ -138,7 +138,11 @@ func (s *Store) hold(ctx context.Context, reign *model.Reign, id fsm.WorkflowID)
 // run carries a command out and answers with the number of revived jobs.
 func (s *Store) run(ctx context.Context, reign model.Reign, c *command) (model.Effects, int, error) {
 	fail := func(err error) (model.Effects, int, error) {
-		return model.Effects{}, 0, fmt.Errorf("%s %s: %w", c.name, fsm.JobID{Workflow: c.id, Node: int32(c.node)}, err)
+		what := "workflow " + c.id.String()
+		if c.node != dag.Root {
+			what = fmt.Sprintf("node %s/%d", c.id, c.node)
+		}
+		return model.Effects{}, 0, fmt.Errorf("%s %s: %w", c.name, what, err)
 	}
 	w, gs, lone, err := s.hold(ctx, &reign, c.id)
 	if err != nil {
@@ -177,8 +181,12 @@ func (s *Store) run(ctx context.Context, reign model.Reign, c *command) (model.E
 // SetPaused pauses a workflow, or resumes it: then the waits of its jobs in
 // their queues begin anew. A lone job gets a row in workflows for it.
 func (s *Store) SetPaused(ctx context.Context, reign model.Reign, id fsm.WorkflowID, paused bool) (eff model.Effects, err error) {
+	name := "resume"
+	if paused {
+		name = "pause"
+	}
 	fail := func(err error) (model.Effects, error) {
-		return model.Effects{}, fmt.Errorf("pause workflow %s: %w", id, err)
+		return model.Effects{}, fmt.Errorf("%s workflow %s: %w", name, id, err)
 	}
 	w, gs, lone, err := s.hold(ctx, &reign, id)
 	if err != nil {

@@ -24,7 +24,7 @@ func (s *Store) Delete(ctx context.Context, id fsm.WorkflowID) error {
 		ids := []fsm.WorkflowID{id}
 		if len(rows) > 0 {
 			if rows[0].State != stateEnded {
-				return fmt.Errorf("it has not ended: %w", model.ErrRefused)
+				return fmt.Errorf("%w: it has not ended", model.ErrRefused)
 			}
 			_, err := removeWorkflows(ctx, tx, ids)
 			return err
@@ -41,7 +41,7 @@ func (s *Store) Delete(ctx context.Context, id fsm.WorkflowID) error {
 			return err
 		}
 		if len(open) > 0 {
-			return fmt.Errorf("it has not ended: %w", model.ErrRefused)
+			return fmt.Errorf("%w: it has not ended", model.ErrRefused)
 		}
 		return model.ErrNotFound
 	})

@@ -254,16 +254,18 @@ func (s *Store) NodeState(ctx context.Context, id fsm.WorkflowID, node dag.ID) (
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return 0, nil, "", false, fmt.Errorf("workflow %s: %w", id, err)
 		}
-		node = 1
 	}
-	job := fsm.JobID{Workflow: id, Node: int32(node)}
+	job := fsm.JobID{Workflow: id, Node: max(int32(node), 1)}
 	now, err := s.now(ctx)
 	if err != nil {
 		return 0, nil, "", false, err
 	}
-	rows, err := s.db.ViewJob(ctx, db.ViewJobParams{WorkflowID: id, Node: int32(node)})
+	rows, err := s.db.ViewJob(ctx, db.ViewJobParams{WorkflowID: id, Node: job.Node})
 	if err != nil {
 		return 0, nil, "", false, fmt.Errorf("job %s: %w", job, err)
+	}
+	if len(rows) == 0 && node == dag.Root {
+		return 0, nil, "", false, notFoundWorkflow(id)
 	}
 	if len(rows) == 0 {
 		batches, err := s.db.GetBatch(ctx, db.GetBatchParams{WorkflowID: id, Node: int32(node)})

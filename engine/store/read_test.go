@@ -405,6 +405,9 @@ func TestEndedAndNodeState(t *testing.T) {
 	if _, _, _, _, err := s.NodeState(ctx, id, 99); !errors.Is(err, model.ErrNotFound) {
 		t.Errorf("unknown node: %v", err)
 	}
+	if _, _, _, _, err := s.NodeState(ctx, newID(), 0); !errors.Is(err, model.ErrNotFound) || !strings.HasPrefix(err.Error(), "workflow ") {
+		t.Errorf("unknown workflow: %v", err)
+	}
 }
 
 func TestExplain(t *testing.T) {

@@ -232,14 +232,21 @@ func isInput(err error) bool {
 	return errors.Is(err, model.ErrInvalid) || errors.Is(err, model.ErrRefused) || errors.Is(err, model.ErrNotFound)
 }
 
+// ruled is what the rules refuse, under the word of the model for it. The text
+// is the rules' own, which begins with that word.
+type ruled struct{ word, err error }
+
+func (r ruled) Error() string   { return r.err.Error() }
+func (r ruled) Unwrap() []error { return []error{r.word, r.err} }
+
 // ruleError gives what the rules refuse the words of the model.
 func ruleError(id fsm.WorkflowID, err error) error {
 	var cycle *dag.CycleError
 	switch {
 	case errors.Is(err, dag.ErrInvalid), errors.As(err, &cycle):
-		return fmt.Errorf("workflow %s: %w: %w", id, model.ErrInvalid, err)
+		return ruled{model.ErrInvalid, err}
 	case errors.Is(err, dag.ErrRefused):
-		return fmt.Errorf("workflow %s: %w: %w", id, model.ErrRefused, err)
+		return ruled{model.ErrRefused, err}
 	}
 	return fmt.Errorf("workflow %s: %w", id, err)
 }

@@ -42,10 +42,7 @@ func (e *effects) ready(row dispatch.Row) {
 		e.Ready = append(e.Ready, row)
 		return
 	}
-	if e.lanes == nil {
-		e.lanes = laneSet{}
-	}
-	e.lanes[dispatch.LanePriority{Lane: row.Lane, Priority: row.Priority}] = struct{}{}
+	e.lanes.add(&row)
 }
 
 func (e *effects) list() model.Effects {

@@ -169,7 +169,7 @@ func (s *Store) planGraph(sub *model.Submission, now time.Time) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{id: sub.ID, repeat: sub.Repeat, now: now.UnixMicro(), name: sub.Name, headers: sub.Headers, lanes: laneSet{}}
+	p := &plan{id: sub.ID, repeat: sub.Repeat, now: now.UnixMicro(), name: sub.Name, headers: sub.Headers}
 	parents, children := degrees(len(sub.Nodes), sub.Edges)
 	p.jobs = make([]jobRow, 0, len(sub.Nodes))
 	for i := range sub.Nodes {

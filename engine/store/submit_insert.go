@@ -35,6 +35,7 @@ func addEffects(all []settled) {
 		for i, row := range e.effects.Ready {
 			if i < room {
 				out.Ready = append(out.Ready, row)
+				continue
 			}
 			out.Lanes = append(out.Lanes, rowLane(&row))
 		}

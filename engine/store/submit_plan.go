@@ -53,10 +53,22 @@ func rowLane(row *dispatch.Row) dispatch.LanePriority {
 	return dispatch.LanePriority{Lane: row.Lane, Priority: row.Priority}
 }
 
-// laneSet collects the streams that got rows.
+// laneSet collects the streams that got rows. Most answers need none.
 type laneSet map[dispatch.LanePriority]struct{}
 
+func (l *laneSet) add(row *dispatch.Row) {
+	if *l == nil {
+		*l = laneSet{}
+	}
+	if len(*l) < lanesLimit {
+		(*l)[rowLane(row)] = struct{}{}
+	}
+}
+
 func (l laneSet) list() []dispatch.LanePriority {
+	if len(l) == 0 {
+		return nil
+	}
 	lanes := make([]dispatch.LanePriority, 0, len(l))
 	for lane := range l {
 		lanes = append(lanes, lane)
@@ -263,18 +275,18 @@ func (s *Store) planLone(sub *model.Submission, now time.Time) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := &plan{id: sub.ID, lone: true, repeat: sub.Repeat, now: now.UnixMicro(), nodes: 1, jobs: []jobRow{row}, weight: 1, lanes: laneSet{}}
+	plan := &plan{id: sub.ID, lone: true, repeat: sub.Repeat, now: now.UnixMicro(), nodes: 1, jobs: []jobRow{row}, weight: 1}
 	plan.release(&row)
 	return plan, nil
 }
 
-// release notes an available row for the answer.
+// release notes an available row for the answer: the row itself or, when there
+// are too many, its stream.
 func (p *plan) release(row *jobRow) {
 	ready := row.ready(p.id)
-	if len(p.lanes) < lanesLimit {
-		p.lanes[rowLane(&ready)] = struct{}{}
-	}
 	if len(p.ready) < model.ReadyLimit {
 		p.ready = append(p.ready, ready)
+		return
 	}
+	p.lanes.add(&ready)
 }

@@ -72,7 +72,7 @@ func (s *Store) submitStream(ctx context.Context, header *model.Submission, next
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
 	st := &stream{s: s, tx: tx, planner: planner, plan: &plan{
-		id: header.ID, now: now.UnixMicro(), name: header.Name, headers: header.Headers, lanes: laneSet{},
+		id: header.ID, now: now.UnixMicro(), name: header.Name, headers: header.Headers,
 	}}
 	st.jobs.reset()
 	st.payloads.reset()

@@ -275,6 +275,10 @@ func (s *Store) answerRepeats(ctx context.Context, q *db.Queries, repeats []*pla
 	for _, p := range repeats {
 		p.out = model.Submitted{ID: p.id, Created: p.doubt, Nodes: p.nodes}
 		if p.doubt {
+			// Its rows may have gone on since: they are read again.
+			for i := range p.ready {
+				p.lanes.add(&p.ready[i])
+			}
 			p.out.Lanes = p.lanes.list()
 		}
 		if !same[p.id] {

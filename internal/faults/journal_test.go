@@ -158,3 +158,31 @@ func (v *events) acks() int {
 	v.t.Helper()
 	return v.count(func(e *event) bool { return e.What == "ack" && e.Status == ackDone })
 }
+
+// longestPause is the longest time between two starts.
+func (v *events) longestPause() time.Duration {
+	v.t.Helper()
+	var before, longest int64
+	for _, e := range v.read() {
+		if e.What != "start" {
+			continue
+		}
+		if before != 0 {
+			longest = max(longest, e.At-before)
+		}
+		before = e.At
+	}
+	return time.Duration(longest)
+}
+
+// startedBy gives the jobs that a worker has started.
+func (v *events) startedBy(worker string) []job {
+	v.t.Helper()
+	var jobs []job
+	for _, e := range v.read() {
+		if e.What == "start" && e.Worker == worker && !slices.Contains(jobs, e.job()) {
+			jobs = append(jobs, e.job())
+		}
+	}
+	return jobs
+}

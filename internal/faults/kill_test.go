@@ -26,14 +26,19 @@ func TestEngineKilledUnderLoad(t *testing.T) {
 	const kills, rounds = 4, 40
 	l.begin(rounds)
 	for i := range kills {
-		l.reach(v, (i+1)*250)
+		l.reach(v, i*250+l.draw(50, 250))
 		s.kill()
+		if i == 1 { // once more, in the middle of its start
+			s.process = play(t, partEngine, "engine", s.config)
+			eventually(t, "the engine says something", startTime, func() bool { return s.log.String() != "" })
+			s.kill()
+		}
 		s.launch()
 	}
 	l.finish()
 	settle(t, dsn, patience)
 	judge(t, dsn, v, l.submitted())
-	t.Logf("longest pause between starts: %v", longestPause(v.read()))
+	t.Logf("longest pause between starts: %v", v.longestPause())
 }
 
 // Postgres is killed (-9) and started again under load, more than once. While
@@ -50,17 +55,22 @@ func TestPostgresKilledUnderLoad(t *testing.T) {
 	const kills, rounds = 2, 30
 	l.begin(rounds)
 	for i := range kills {
-		l.reach(v, (i+1)*300)
+		l.reach(v, i*300+l.draw(50, 300))
 		pg.Kill()
 		if _, err := once.Submit(t.Context(), taskKind.Job(task{})); !errors.Is(err, heddle.ErrUnavailable) {
 			t.Errorf("submit without a database: %v, want that it is unavailable", err)
 		}
 		relaunch(t, pg)
+		back, acks, starts := time.Now(), v.acks(), v.starts("")
+		eventually(t, "ends are acknowledged again", patience, func() bool { return v.acks() > acks })
+		acked := time.Since(back)
+		eventually(t, "jobs start again", patience, func() bool { return v.starts("") > starts })
+		t.Logf("Postgres is back: the first end acknowledged after %v, the first job started after %v", acked, time.Since(back))
 	}
 	l.finish()
 	settle(t, pg.DSN(), patience)
 	judge(t, pg.DSN(), v, l.submitted())
-	t.Logf("longest pause between starts: %v", longestPause(v.read()))
+	t.Logf("longest pause between starts: %v", v.longestPause())
 }
 
 // Postgres is down when the engine starts: it says so and waits. It starts as

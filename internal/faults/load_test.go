@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -41,7 +42,11 @@ type load struct {
 	err  error
 }
 
+// seedFlag finds other schedules than those of every day.
+var seedFlag = flag.Uint64("seed", 0, "added to the seeds of all loads")
+
 func newLoad(t testing.TB, c *heddle.Client, seed uint64) *load {
+	seed += *seedFlag
 	t.Logf("seed %d", seed)
 	return &load{t: t, client: c, rand: rand.New(rand.NewPCG(seed, seed))}
 }
@@ -159,6 +164,13 @@ func (l *load) finish() {
 	if l.err != nil {
 		l.t.Fatalf("submit: %v", l.err)
 	}
+}
+
+// draw gives a number from low to high.
+func (l *load) draw(low, high int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return low + l.rand.IntN(high-low+1)
 }
 
 // reach waits until so many handlers have started.

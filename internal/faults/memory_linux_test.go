@@ -62,7 +62,7 @@ func TestLargeGraphsNeedLittleMemory(t *testing.T) {
 	if _, err := c.Submit(t.Context(), stream(20_000, newID())); err != nil {
 		t.Fatal(err)
 	}
-	const most = 128 << 20
+	const most = memoryFactor * 128 << 20
 	measure := func(what string, submit func()) {
 		t.Helper()
 		before, _ := s.memory()

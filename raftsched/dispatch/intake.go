@@ -222,6 +222,10 @@ func (d *Dispatcher) Ended(id fsm.JobID, turn int32) {
 		d.takeOut(j)
 		d.recycle(j)
 		j = nil
+	case j.state == granting:
+		// Written under a lease that was given back: the grant on its way comes
+		// too late, and keeps the job until its own end or rejection.
+		j.gone, j.again = true, true
 	default:
 		again, stream := j.again, j.row.stream()
 		d.unlease(j)
@@ -283,11 +287,14 @@ func (d *Dispatcher) Granted(id fsm.JobID) {
 // Rejected: the grant of a match was not applied; the row is ready again.
 func (d *Dispatcher) Rejected(id fsm.JobID) {
 	if j := d.index[id].job; j != nil && j.state == granting {
-		row, gone := j.row, j.gone
+		row, gone, again := j.row, j.gone, j.again
 		d.unlease(j)
 		d.release(j)
-		if !gone {
+		switch {
+		case !gone:
 			d.takeBack(&row)
+		case again:
+			d.hint(row.stream())
 		}
 	}
 }

@@ -24,7 +24,7 @@ type job struct {
 	session *session // while granting or leased
 	state   jobState
 	gone    bool // granting: the row is no longer available, do not take it back
-	again   bool // leased: a newer turn of the row was seen and dropped
+	again   bool // granting, leased: a newer turn of the row was seen and dropped, or may be there
 	// The waiting jobs of one graph form a list.
 	graph      *graph
 	next, prev *job

@@ -170,7 +170,10 @@ func checkHeaders(headers map[string]string) error {
 		return invalid("headers", "%d headers are over the limit of %d", len(headers), maxHeaders)
 	}
 	for _, key := range slices.Sorted(maps.Keys(headers)) {
-		if err := needed("headers", key, maxText); err != nil {
+		if key == "" {
+			return invalid("headers", "the name of one of them is empty")
+		}
+		if err := text("headers", key, maxText); err != nil {
 			return err
 		}
 		if err := text(fmt.Sprintf("headers[%q]", key), headers[key], maxHeader); err != nil {

@@ -42,7 +42,7 @@ func TestSubmissionRefuses(t *testing.T) {
 		{"args size", `{"job":{"kind":"k","argsJson":"\"` + strings.Repeat("x", 99) + `\""}}`, `job.args_json: 101 bytes are over the limit of 100`},
 		{"name of a lone job", `{"name":"n","job":{"kind":"k"}}`, `name: "n" is set, but only a graph has a name`},
 		{"root of a lone job", `{"root":{"open":true},"job":{"kind":"k"}}`, `root: is set, but only a graph has options of its own`},
-		{"headers", `{"headers":{"":"x"},"job":{"kind":"k"}}`, `headers: is empty`},
+		{"headers", `{"headers":{"":"x"},"job":{"kind":"k"}}`, `headers: the name of one of them is empty`},
 		{"attempts", `{"job":{"kind":"k","options":{"retry":{"attempts":1001}}}}`, `job.options.retry.attempts: 1001 is not in 0..1000`},
 		{"backoff", `{"job":{"kind":"k","options":{"retry":{"backoff":9}}}}`, `job.options.retry.backoff: 9 is unknown`},
 		{"jitter", `{"job":{"kind":"k","options":{"retry":{"jitter":1.5}}}}`, `job.options.retry.jitter: 1.5 is not in 0..1`},
