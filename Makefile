@@ -16,15 +16,14 @@ test: ## run all tests; Postgres is found on the machine or downloaded
 race: ## run all tests under the race detector
 	$(GO) test -race ./...
 
-lint: ## go vet, gofmt and staticcheck
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
-	$(GO) vet ./...
-	cd bench && $(GO) vet ./...
-	cd tools && $(GO) build -o $(BIN)/ honnef.co/go/tools/cmd/staticcheck
-	$(BIN)/staticcheck ./...
+lint: ## golangci-lint, with the rules of .golangci.yml
+	cd tools && $(GO) build -o $(BIN)/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	$(BIN)/golangci-lint run ./...
+	cd bench && $(BIN)/golangci-lint run -c ../.golangci.yml ./...
 
 tools: ## build the pinned generators into bin/ (sqlc takes some minutes)
-	cd tools && $(GO) build -o $(BIN)/ tool
+	cd tools && $(GO) build -o $(BIN)/ github.com/sqlc-dev/sqlc/cmd/sqlc github.com/bufbuild/buf/cmd/buf \
+		google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go
 
 generate: tools ## regenerate internal/gen from proto/, schema/ and queries/
 	cd proto && PATH=$(BIN):$$PATH $(BIN)/buf generate

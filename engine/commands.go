@@ -68,6 +68,9 @@ func (e *Engine) commandError(reign model.Reign, err error) error {
 		e.node.Fenced(reign.Epoch)
 		return fmt.Errorf("%w: %w", api.ErrNotLeader, err)
 	case errors.Is(err, model.ErrDoubt):
+		// It may commit yet, and what it changes would be dispatched as it was.
+		// The next reign begins when its fate is known, and knows nothing else.
+		e.node.Fenced(reign.Epoch)
 		return fmt.Errorf("%w: it may or may not have been done: %w", api.ErrUnavailable, err)
 	}
 	return err

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -92,17 +93,25 @@ func (h *hands) exec(sql string, args ...any) {
 // a type.
 func (h *hands) awaitWaiters(what string, n int) {
 	h.t.Helper()
-	for until := time.Now().Add(10 * time.Second); ; {
+	poll(h.t, fmt.Sprintf("%d sessions that wait for a %s", n, what), func() bool {
 		var count int
 		err := h.conn.QueryRow(context.Background(), `SELECT count(*) FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = ANY($1)`, locksOf[what]).Scan(&count)
-		switch {
-		case err != nil:
+		if err != nil {
 			h.t.Fatal(err)
-		case count >= n:
-			return
-		case time.Now().After(until):
-			h.t.Fatalf("%d sessions wait for a %s, want %d", count, what, n)
+		}
+		return count >= n
+	})
+}
+
+// poll looks for something every few milliseconds.
+func poll(t *testing.T, what string, there func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for until := time.Now().Add(10 * time.Second); !there(); <-tick.C {
+		if time.Now().After(until) {
+			t.Fatalf("not within 10 s: %s", what)
 		}
 	}
 }
@@ -153,11 +162,7 @@ func TestCascadeAtTheEndOfAReign(t *testing.T) {
 	e.node.Fenced(epoch)
 	second.exec("COMMIT")
 
-	for until := time.Now().Add(10 * time.Second); !e.node.Ready(); {
-		if time.Now().After(until) {
-			t.Fatal("no new reign")
-		}
-	}
+	poll(t, "a new reign", e.node.Ready)
 	close(gate)
 	c.Want(id, "", stateCancelled)
 	c.Want(id, "big/j0", stateSucceeded)
@@ -169,6 +174,7 @@ type wires struct {
 	to       string
 	mu       sync.Mutex
 	clients  []net.Conn
+	servers  []net.Conn
 	wg       sync.WaitGroup
 }
 
@@ -191,10 +197,18 @@ func cutable(t *testing.T, dsn string) (*wires, string) {
 	t.Cleanup(func() {
 		w.listener.Close()
 		w.cut()
+		w.mu.Lock()
+		for _, s := range w.servers {
+			s.Close()
+		}
+		w.mu.Unlock()
 		w.wg.Wait()
 	})
 	return w, u.String()
 }
+
+// cancelRequest is the code of Postgres' message of that name.
+const cancelRequest = 80877102
 
 func (w *wires) accept() {
 	for {
@@ -202,13 +216,21 @@ func (w *wires) accept() {
 		if err != nil {
 			return
 		}
+		head := make([]byte, 8) // its length, and what it asks for
+		if _, err := io.ReadFull(client, head); err != nil || binary.BigEndian.Uint32(head[4:]) == cancelRequest {
+			client.Close() // who is cut off cannot have a statement cancelled either
+			continue
+		}
 		server, err := net.Dial("tcp", w.to)
+		if err == nil {
+			_, err = server.Write(head)
+		}
 		if err != nil {
 			client.Close()
 			continue
 		}
 		w.mu.Lock()
-		w.clients = append(w.clients, client)
+		w.clients, w.servers = append(w.clients, client), append(w.servers, server)
 		w.mu.Unlock()
 		var both sync.WaitGroup
 		both.Go(func() { io.Copy(server, client) })
@@ -260,16 +282,14 @@ func TestCancelInDoubt(t *testing.T) {
 	}
 	w := c.Work(1, map[string]Handler{"k": ok})
 	// Either a leader waits for the transaction, or the job starts.
-	for until := time.Now().Add(10 * time.Second); w.Starts.Load() == 0 && time.Now().Before(until); {
+	poll(t, "a waiting leader, or a start", func() bool {
 		var waiting int
 		if err := look.conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND NOT granted
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND objid <> 77`).Scan(&waiting); err != nil {
 			t.Fatal(err)
 		}
-		if waiting > 0 {
-			break
-		}
-	}
+		return waiting > 0 || w.Starts.Load() > 0
+	})
 	hold.exec("SELECT pg_advisory_unlock(77)")
 	c.WantThrough(id, stateCancelled)
 	if n := w.Starts.Load(); n != 0 {

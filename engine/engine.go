@@ -153,15 +153,12 @@ func (e *Engine) start(ctx context.Context) error {
 		log: e.log, store: e.store, reign: e.reign, now: e.clock.now, worker: e.workerOf,
 		limits: e.cfg.limits(), held: newHeldJobs(), wait: e.cfg.ReportWait, onEffect: e.effects,
 	}
-	nodeConfig := e.nodeConfig()
 	if e.cfg.Adopt || e.cfg.Ephemeral {
-		cluster, err := e.store.Cluster(ctx)
-		if err != nil {
+		if err := e.store.Disown(ctx); err != nil {
 			return err
 		}
-		nodeConfig.Cluster = cluster
 	}
-	node, err := raftsched.New(nodeConfig, e.sched, e.completer)
+	node, err := raftsched.New(e.nodeConfig(), e.sched, e.completer)
 	if err != nil {
 		return err
 	}
@@ -343,6 +340,9 @@ func (e *Engine) effects(eff *model.Effects) {
 	if len(eff.Tell) > 0 {
 		e.completer.held.tell(eff.Tell)
 		e.node.Tell(eff.Tell)
+	}
+	for _, id := range eff.Resumed {
+		e.node.SetWorkflowPaused(id, false)
 	}
 	if len(eff.Touched)+len(eff.Ended) > 0 {
 		e.hub.tell(eff.Touched, eff.Ended)

@@ -121,6 +121,7 @@ func (f *flusher) gather(group []item, seen map[fsm.JobID]struct{}) []item {
 func (f *flusher) write(group []item) {
 	c := f.c
 	pause := newBackoff(50*time.Millisecond, 2*time.Second)
+	doubted := false
 	for len(group) > 0 {
 		reign, leading := c.reign()
 		if !leading {
@@ -132,6 +133,7 @@ func (f *flusher) write(group []item) {
 		finishes := f.decide(group)
 		mark := c.sched.Begin()
 		flushed, effects, err := c.store.Flush(c.ctx, reign, finishes)
+		doubted = doubted || errors.Is(err, model.ErrDoubt)
 		for tries := 0; errors.Is(err, model.ErrDoubt); tries++ {
 			// The very same flush, until a COMMIT answers: the turn makes it
 			// idempotent, and only a later COMMIT proves the earlier one.
@@ -150,6 +152,8 @@ func (f *flusher) write(group []item) {
 			if n := pause.tries(); n > 0 {
 				c.log.Info("flush succeeded after failures", "reports", len(group), "tries", n+1)
 			}
+			// What a try in doubt had written is not told again.
+			effects.Cascades = effects.Cascades || doubted
 			f.done(group, flushed, &effects, mark)
 			return
 		case errors.Is(err, store.ErrFenced):

@@ -172,19 +172,21 @@ func (e *Engine) stepCascade(ctx context.Context) (more bool, err error) {
 			release()
 		}
 	}()
-	leased := func(id fsm.WorkflowID) []int32 {
+	leased := func(id fsm.WorkflowID) ([]int32, error) {
 		release, leases, err := e.node.HoldWorkflow(ctx, id)
 		if err != nil {
-			// The reign ends: the fence stops this transaction.
-			return nil
+			return nil, err // the reign ends; it is not fenced yet
 		}
 		releases = append(releases, release)
-		return nodesOf(leases)
+		return nodesOf(leases), nil
 	}
 	mark := e.node.Begin()
 	// Not ctx: a COMMIT must not be cut, and the fence ends what comes too late.
 	eff, more, err := e.store.Step(context.WithoutCancel(ctx), reign, leased)
 	e.settle(mark, &eff, err)
+	if errors.Is(err, model.ErrDoubt) {
+		e.node.Fenced(reign.Epoch)
+	}
 	return more, err
 }
 

@@ -215,6 +215,7 @@ func TestAdoption(t *testing.T) {
 	id := c.Put(Lone("k", "", nil))[0]
 	<-started
 	lost.Die()
+	old := sessions(t, c, 10)
 	stopEngine(t, first)
 
 	other := testConfig(t, dsn)
@@ -228,6 +229,50 @@ func TestAdoption(t *testing.T) {
 	other.Adopt = true
 	e = startEngine(t, other)
 	c = Dial(t, e.Addr())
-	c.Work(1, map[string]Handler{"k": ok})
+	w := c.Work(1, map[string]Handler{"k": ok})
 	c.Want(id, "", stateSucceeded) // what was running runs again
+	if n := c.JobOf(id, 1).GetAttempt(); n != 1 {
+		t.Errorf("attempt %d: the adoption was charged", n)
+	}
+
+	// The session of a worker that has outlived its engine is nobody's now,
+	// although the new log counts from the beginning again.
+	for id := range sessions(t, c, 40) {
+		if old[id] {
+			t.Fatalf("two workers have the session %d", id)
+		}
+	}
+	for id := range old {
+		beat, err := c.Heartbeat(t.Context(), connect.NewRequest(&heddlev1.HeartbeatRequest{Session: id, PollsClosed: 100}))
+		if err != nil || !beat.Msg.GetReopen() {
+			t.Fatalf("heartbeat of the old session: %v, %v", beat, err)
+		}
+	}
+	w.Die()
+	stopEngine(t, e)
+
+	// So is the database for the directory that had it before.
+	e, err = New(first.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(t.Context()); !errors.Is(err, ErrForeign) {
+		t.Errorf("the directory that was lost came back: %v", err)
+		stopEngine(t, e)
+	}
+	stopEngine(t, startEngine(t, other)) // which may go on with Adopt set
+}
+
+// sessions opens n of them.
+func sessions(t *testing.T, c *Client, n int) map[uint64]bool {
+	t.Helper()
+	ids := make(map[uint64]bool)
+	for range n {
+		res, err := c.OpenSession(t.Context(), connect.NewRequest(&heddlev1.OpenSessionRequest{Worker: "w", Slots: 1, Process: "p"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[res.Msg.GetSession()] = true
+	}
+	return ids
 }

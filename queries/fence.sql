@@ -16,6 +16,9 @@ SELECT cluster_id, epoch FROM fence;
 -- name: SetFence :exec
 UPDATE fence SET cluster_id = @cluster, epoch = @epoch;
 
+-- name: DisownFence :exec
+UPDATE fence SET cluster_id = NULL;
+
 -- name: EndFenceHolders :one
 SELECT heddle_end_fence_holders();
 

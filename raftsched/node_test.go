@@ -106,7 +106,7 @@ func TestIdleIsQuiet(t *testing.T) {
 			time.Sleep(time.Duration(i) * 137 * time.Millisecond)
 			submitted := time.Now()
 			w.table.insert(100+i, func(r *dispatch.Row) {
-				r.Lane.Key = string(rune('a' + i)) // a stream nobody has seen
+				r.Lane.Key = string('a' + i) // a stream nobody has seen
 				r.RunAt = submitted.Add(-30 * time.Second).UnixMicro()
 			})
 			if late := (<-got).Sub(submitted); late > 2*time.Second {

@@ -24,12 +24,12 @@ func (n *Node) OpenSession(ctx context.Context, worker, process string) (session
 		return 0, 0, err
 	}
 	res, err := r.change(ctx, fsm.OpenSession{Worker: worker, Process: process}, func(l *loop, res *fsm.Result) {
-		l.session(fsm.Session{ID: res.Index, Worker: worker, Process: process})
+		l.session(fsm.Session{ID: res.Session, Worker: worker, Process: process})
 	})
 	if err != nil {
 		return 0, 0, err
 	}
-	return res.Index, r.epoch.Load(), nil
+	return res.Session, r.epoch.Load(), nil
 }
 
 // CloseSession ends a session whose worker stops. pollsClosed is its last poll;

@@ -342,12 +342,16 @@ CREATE TABLE stats_minutely (
     PRIMARY KEY (minute, route)
 );
 
--- For people: the dictionary joined back.
+-- For people: the dictionary joined back, the states in words. A job that runs
+-- is available here: who runs what is not in Postgres.
 CREATE VIEW heddle_jobs AS
-SELECT j.workflow_id, j.node, r.queue, r.kind, j.name, j.key, j.priority, j.state, j.run_at, j.attempt, j.max_attempts,
-       0::int2 AS outcome, NULL::timestamptz AS finished_at, NULL::text AS error
+SELECT j.workflow_id, j.node, r.queue, r.kind, j.name, j.key, j.priority,
+       CASE WHEN j.state = 0 THEN 'blocked' WHEN j.run_at <= now() THEN 'available'
+            WHEN j.attempt > 0 THEN 'retryable' ELSE 'scheduled' END AS state,
+       j.run_at, j.attempt, j.max_attempts, NULL::timestamptz AS finished_at, NULL::text AS error
   FROM jobs j JOIN routes r ON r.id = j.route
 UNION ALL
-SELECT f.workflow_id, f.node, r.queue, r.kind, f.name, f.key, f.priority, 2::int2, f.run_at, f.attempt, f.max_attempts,
-       f.outcome, f.finished_at, f.error
+SELECT f.workflow_id, f.node, r.queue, r.kind, f.name, f.key, f.priority,
+       CASE f.outcome WHEN 1 THEN 'succeeded' WHEN 2 THEN 'failed' WHEN 4 THEN 'cancelled' ELSE 'skipped' END,
+       f.run_at, f.attempt, f.max_attempts, f.finished_at, f.error
   FROM finished_jobs f JOIN routes r ON r.id = f.route;

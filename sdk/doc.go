@@ -15,8 +15,27 @@
 //	})
 //	err = w.Run(ctx)
 //
-// Building a graph needs no error handling: mistakes are collected and returned
-// by Submit, joined, before anything is sent.
+// # Graphs
+//
+// [Group.Add] and [Group.Batch] make nodes; After, AfterAny and
+// AfterAtLeast tie them to others, to their success or to any set of outcomes
+// ([Node.On]). Building a graph needs no error handling: mistakes are collected
+// and returned by Submit, joined, before anything is sent. A handler grows its
+// own graph with [Then] and [AddNow], others grow it with [Run.Append].
+//
+// # Handlers
+//
+// A handler that returns nil has done its job, whatever happened meanwhile. Any
+// error ends the attempt; [NoRetry], [RetryAfter], [Snooze] and [CancelSelf] say
+// what is to come of it. Jobs run at least once: see [Kind.Handle]. What others
+// have returned is read with [Kind.Result] and [Kind.Results].
+//
+// # Elsewhere
+//
+// Package sdktest runs graphs and handlers in unit tests, without an engine.
+// Package sdkpgx submits inside a transaction of one's own.
+//
+// # Concurrency
 //
 // Everything here is safe for concurrent use unless it says otherwise; a
 // Workflow, its batches and its nodes belong to one goroutine until they have

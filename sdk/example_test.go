@@ -134,15 +134,3 @@ func ExampleRun_Watch() {
 		fmt.Printf("%s: %d of %d jobs have ended\n", status.State, status.Jobs.Ended(), status.Jobs.Total)
 	}
 }
-
-// A handler grows the graph it runs in.
-func ExampleThen() {
-	handler := func(ctx context.Context, p Page) (int, error) {
-		then := heddle.Then(ctx)
-		for _, link := range []string{p.URL + "/next"} {
-			then.Add(Crawl.Job(Page{URL: link, Depth: p.Depth - 1}))
-		}
-		return 1, nil
-	}
-	_ = handler
-}

@@ -9,8 +9,8 @@ import (
 // its context.
 type HandlerFunc func(ctx context.Context, args []byte) (result []byte, err error)
 
-// Registry takes handlers: a [Worker], or sdktest's engine in unit tests.
-// Register panics when the kind has a handler already.
+// Registry takes handlers, by [Kind.Handle] and [Kind.Do]: a [Worker], or the
+// engine of sdktest in unit tests.
 type Registry interface {
 	Register(kind string, h HandlerFunc)
 }

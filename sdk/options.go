@@ -76,9 +76,14 @@ type Backoff int
 
 // The backoffs. The zero value inherits.
 const (
+	// Exponential delays begin with Retry.Initial (default 1 s), each Retry.Factor
+	// times the one before.
 	Exponential Backoff = iota + 1
+	// Fixed delays are Retry.Initial.
 	Fixed
+	// Polynomial delays are attempt^4 + 15 s: the default.
 	Polynomial
+	// List takes the delays from Retry.Delays.
 	List
 )
 
@@ -281,9 +286,10 @@ type WorkflowOptions struct {
 	Priority int
 	// Headers of all jobs; a job's own go before them.
 	Headers map[string]string
-	// ID is the id of the workflow, a UUIDv7 in text. Default: a new one at each
-	// Submit. With an id of the caller's a repeated Submit changes nothing, and
-	// the same id with another graph is ErrAlreadyExists.
+	// ID is the id of the workflow, a UUIDv7 in text, made within a day of the
+	// Submit by the database's clock. Default: a new one at each Submit. With an
+	// id of the caller's a repeated Submit changes nothing, and the same id with
+	// another graph is ErrAlreadyExists.
 	ID string
 }
 

@@ -159,5 +159,6 @@ type Effects struct {
 	Tell     []fsm.JobID             // running jobs to tell of a cancel
 	Ended    []fsm.WorkflowID        // workflows (and lone jobs) that ended
 	Touched  []fsm.WorkflowID        // graphs whose state changed, for watchers
+	Resumed  []fsm.WorkflowID        // workflows whose pause was lifted by a cancel
 	Cascades bool                    // cascades were started
 }

@@ -19,9 +19,9 @@ const cascadeChunk = 10_000
 
 // Step hands the cascade that waits longest down to the next members of its
 // batch. leased tells which jobs of a workflow a session holds, or may hold:
-// they are told of a cancel instead of ended. more says that cascades are
-// left.
-func (s *Store) Step(ctx context.Context, reign model.Reign, leased func(fsm.WorkflowID) []int32) (eff model.Effects, more bool, err error) {
+// they are told of a cancel instead of ended. If it cannot tell, nothing is
+// done. more says that cascades are left.
+func (s *Store) Step(ctx context.Context, reign model.Reign, leased func(fsm.WorkflowID) ([]int32, error)) (eff model.Effects, more bool, err error) {
 	oldest, err := s.fdb.OldestCascade(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return eff, false, nil
@@ -35,7 +35,7 @@ func (s *Store) Step(ctx context.Context, reign model.Reign, leased func(fsm.Wor
 	return eff, true, nil
 }
 
-func (s *Store) step(ctx context.Context, reign model.Reign, id fsm.WorkflowID, node dag.ID, leased func(fsm.WorkflowID) []int32) (model.Effects, error) {
+func (s *Store) step(ctx context.Context, reign model.Reign, id fsm.WorkflowID, node dag.ID, leased func(fsm.WorkflowID) ([]int32, error)) (model.Effects, error) {
 	w, err := s.begin(ctx, &reign)
 	if err != nil {
 		return model.Effects{}, err

@@ -130,7 +130,7 @@ func (s *Store) hold(ctx context.Context, reign *model.Reign, id fsm.WorkflowID)
 		}
 		w.end()
 		if try == lockTries {
-			return nil, nil, nil, fmt.Errorf("%w: workflow %s", model.ErrNotFound, id)
+			return nil, nil, nil, model.ErrNotFound // of what, the caller says
 		}
 	}
 }
@@ -158,7 +158,7 @@ func (s *Store) run(ctx context.Context, reign model.Reign, c *command) (model.E
 	}
 	g := gs.get(c.id)
 	g.events = c.events(node)
-	refused, err := gs.decide(ctx, w, func(fsm.WorkflowID) []int32 { return c.leased })
+	refused, err := gs.decide(ctx, w, func(fsm.WorkflowID) ([]int32, error) { return c.leased, nil })
 	if err == nil {
 		err = refused[c.id]
 	}

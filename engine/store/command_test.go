@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func TestCancelHugeBatch(t *testing.T) {
 	var tell []fsm.JobID
 	gone, steps := 0, 0
 	for {
-		eff, more, err := s.Step(ctx, reign, func(fsm.WorkflowID) []int32 { return []int32{2, 15_000} })
+		eff, more, err := s.Step(ctx, reign, func(fsm.WorkflowID) ([]int32, error) { return []int32{2, 15_000}, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,8 +124,9 @@ func TestCommandsOnLoneJobs(t *testing.T) {
 	if err != nil || n != 1 || len(eff.Ready) != 1 || eff.Ready[0].Turn != 1 || eff.Ready[0].Batch != -1 {
 		t.Fatalf("retry: %d, %+v, %v", n, eff, err)
 	}
-	if _, _, err := s.Retry(ctx, reign, sub.ID, 1, false, nil); !errors.Is(err, model.ErrRefused) {
-		t.Errorf("retry of an open job: %v", err)
+	_, _, err = s.Retry(ctx, reign, sub.ID, 1, false, nil)
+	if want := "retry node " + sub.ID.String() + "/1: refused: job 1 has not ended"; !errors.Is(err, model.ErrRefused) || err.Error() != want {
+		t.Errorf("retry of an open job: %v, want %s", err, want)
 	}
 	mustFlush(t, s, reign, finish(eff.Ready[0], model.EndFailed))
 	if _, err := s.Dismiss(ctx, reign, sub.ID, 1, []byte("42"), "paid by hand"); err != nil {
@@ -132,6 +134,9 @@ func TestCommandsOnLoneJobs(t *testing.T) {
 	}
 	if n := count(`SELECT count(*) FROM finished_jobs WHERE workflow_id = $1 AND outcome = 1 AND result = '42' AND turn = 3 AND batch IS NULL`, sub.ID); n != 1 {
 		t.Error("the dismissed job is not succeeded")
+	}
+	if _, err := s.Dismiss(ctx, reign, sub.ID, 1, nil, ""); !errors.Is(err, model.ErrRefused) || !strings.Contains(err.Error(), "can be dismissed") {
+		t.Errorf("dismissed twice: %v", err)
 	}
 	if n := count(`SELECT count(*) FROM audit WHERE workflow_id = $1 AND action = 'dismiss' AND note = 'paid by hand' AND node = 1`, sub.ID); n != 1 {
 		t.Error("no audit of the dismissal")

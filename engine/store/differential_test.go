@@ -383,7 +383,7 @@ func (tw *twin) step() {
 	if err := tw.sim.Step(0, int(tw.s.cascadeChunkOr())); err != nil {
 		tw.t.Fatal(err)
 	}
-	_, err := tw.s.step(context.Background(), tw.reign, tw.id, node, func(fsm.WorkflowID) []int32 { return tw.leased() })
+	_, err := tw.s.step(context.Background(), tw.reign, tw.id, node, func(fsm.WorkflowID) ([]int32, error) { return tw.leased(), nil })
 	if err != nil {
 		tw.t.Fatalf("step: %v", err)
 	}

@@ -391,6 +391,7 @@ func (f *flush) collect(gs *graphs, wr *writer, p *flushPlan) {
 		f.eff.Tell = append(f.eff.Tell, eff.Tell...)
 		f.eff.Ended = append(f.eff.Ended, eff.Ended...)
 		f.eff.Touched = append(f.eff.Touched, eff.Touched...)
+		f.eff.Resumed = append(f.eff.Resumed, eff.Resumed...)
 		f.eff.Cascades = f.eff.Cascades || eff.Cascades
 	}
 }

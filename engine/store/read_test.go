@@ -85,6 +85,24 @@ func TestWorkflowCounts(t *testing.T) {
 	}
 }
 
+// People who look into the database see the states in words.
+func TestViewForPeople(t *testing.T) {
+	s := openStore(t)
+	id := campaign(t, s)
+	exec(t, s, `UPDATE jobs SET state = 1, run_at = now() - interval '1 s' WHERE workflow_id = $1 AND node IN (4, 5, 6)`, id)
+	exec(t, s, `UPDATE jobs SET run_at = now() + interval '1 h' WHERE workflow_id = $1 AND node IN (4, 5)`, id)
+	exec(t, s, `UPDATE jobs SET attempt = 1 WHERE workflow_id = $1 AND node = 4`, id)
+	end(t, s, id, 1, dag.Cancelled, "")
+	var got string
+	const states = `SELECT string_agg(node || ' ' || kind || ' ' || state, ', ' ORDER BY node) FROM heddle_jobs WHERE workflow_id = $1`
+	if err := s.main.QueryRow(context.Background(), states, id).Scan(&got); err != nil {
+		t.Fatal(err)
+	}
+	if want := "1 render cancelled, 4 mail retryable, 5 mail scheduled, 6 mail available, 7 report blocked"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 func TestWorkflowsPages(t *testing.T) {
 	s := openStore(t)
 	ctx := context.Background()

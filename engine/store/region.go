@@ -184,7 +184,7 @@ func (g *graph) markRunning(leased []int32) {
 // decide has the rules decide the events of every graph, and loads what they
 // ask for until nothing is missing. leased, if given, tells which jobs of a
 // workflow are leased. Errors are those of the graph of that id.
-func (gs *graphs) decide(ctx context.Context, w *work, leased func(fsm.WorkflowID) []int32) (map[fsm.WorkflowID]error, error) {
+func (gs *graphs) decide(ctx context.Context, w *work, leased func(fsm.WorkflowID) ([]int32, error)) (map[fsm.WorkflowID]error, error) {
 	refused := map[fsm.WorkflowID]error{}
 	for round := 0; ; round++ {
 		var load missing
@@ -193,7 +193,11 @@ func (gs *graphs) decide(ctx context.Context, w *work, leased func(fsm.WorkflowI
 				continue
 			}
 			if leased != nil {
-				g.markRunning(leased(g.id))
+				nodes, err := leased(g.id)
+				if err != nil {
+					return nil, fmt.Errorf("workflow %s: which jobs run: %w", g.id, err)
+				}
+				g.markRunning(nodes)
 			}
 			decision, err := g.region.Decide(g.events...)
 			switch {

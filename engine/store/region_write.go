@@ -90,8 +90,9 @@ func (wr *writer) batch(g *graph, c *dag.Change, row *nodeRow) {
 	}
 	if n.ID == dag.Root {
 		p := &wr.workflows
-		if n.Cancelled && !row.was.Cancelled {
+		if n.Cancelled && !row.was.Cancelled && flags&FlagPaused != 0 {
 			flags &^= FlagPaused // a cancel lifts the pause
+			wr.eff.Resumed = append(wr.eff.Resumed, g.id)
 		}
 		p.Ids = append(p.Ids, g.id)
 		p.States = append(p.States, int16(n.State))

@@ -44,6 +44,15 @@ func (s *Store) Timeline(ctx context.Context) (int32, error) {
 	return timeline, nil
 }
 
+// Disown makes the database nobody's: the cluster that takes over next owns it,
+// and it is foreign to the one that had it before.
+func (s *Store) Disown(ctx context.Context) error {
+	if err := s.fdb.DisownFence(ctx); err != nil {
+		return fmt.Errorf("take the database from its owner: %w", err)
+	}
+	return nil
+}
+
 // Takeover fences out every older reign: it takes the fence's lock
 // exclusively, which waits for the transactions under way, checks the cluster
 // and that the stored epoch is below epoch, writes it and commits. A database

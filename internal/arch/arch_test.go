@@ -2,6 +2,7 @@
 package arch
 
 import (
+	"errors"
 	"os/exec"
 	"slices"
 	"strings"
@@ -108,7 +109,8 @@ func list(t *testing.T, args ...string) string {
 	out, err := cmd.Output()
 	if err != nil {
 		var stderr []byte
-		if e, ok := err.(*exec.ExitError); ok {
+		var e *exec.ExitError
+		if errors.As(err, &e) {
 			stderr = e.Stderr
 		}
 		t.Fatalf("go list %v: %v: %s", args, err, stderr)

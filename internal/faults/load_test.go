@@ -33,6 +33,7 @@ type load struct {
 	t      testing.TB
 	client *heddle.Client
 	queue  string
+	faults *rand.Rand // what happens to it; the work has its own
 
 	mu   sync.Mutex
 	rand *rand.Rand
@@ -48,7 +49,7 @@ var seedFlag = flag.Uint64("seed", 0, "added to the seeds of all loads")
 func newLoad(t testing.TB, c *heddle.Client, seed uint64) *load {
 	seed += *seedFlag
 	t.Logf("seed %d", seed)
-	return &load{t: t, client: c, rand: rand.New(rand.NewPCG(seed, seed))}
+	return &load{t: t, client: c, rand: rand.New(rand.NewPCG(seed, 1)), faults: rand.New(rand.NewPCG(seed, 2))}
 }
 
 // task draws one: mostly short, some of them fail for a while.
@@ -166,11 +167,9 @@ func (l *load) finish() {
 	}
 }
 
-// draw gives a number from low to high.
+// draw gives a number from low to high, for the test's own goroutine.
 func (l *load) draw(low, high int) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return low + l.rand.IntN(high-low+1)
+	return low + l.faults.IntN(high-low+1)
 }
 
 // reach waits until so many handlers have started.

@@ -148,11 +148,8 @@ type witness struct{ j *journal }
 
 var _ connect.Interceptor = witness{}
 
-// The status of a report in the log.
-var (
-	ackDone  = heddlev1.ReportStatus_REPORT_STATUS_DONE.String()
-	ackStale = heddlev1.ReportStatus_REPORT_STATUS_STALE.String()
-)
+// ackDone is the status of a report that was acknowledged.
+var ackDone = heddlev1.ReportStatus_REPORT_STATUS_DONE.String()
 
 // WrapUnary implements connect.Interceptor.
 func (w witness) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {

@@ -111,6 +111,8 @@ type Result struct {
 	// Rejected ordinals of a Schedule's grants, ascending: their jobs were
 	// leased, or their sessions not open.
 	Rejected []int32
+	// Session that an OpenSession opened.
+	Session uint64
 	// Leases of a CloseSession: lost, those to be ended and released; graceful,
 	// those it released.
 	Leases []Lease
@@ -167,7 +169,8 @@ func (s *State) change(index uint64, c Command, res *Result) {
 		s.cluster = c.Cluster
 		s.epoch = max(s.epoch, c.Floor)
 	case OpenSession:
-		s.sessions[index] = &session{Session: Session{ID: index, Worker: c.Worker, Process: c.Process}, head: none}
+		res.Session = s.sessionID(index)
+		s.sessions[res.Session] = &session{Session: Session{ID: res.Session, Worker: c.Worker, Process: c.Process}, head: none}
 	case CloseSession:
 		s.closeSession(c, res)
 	case SetMember:
@@ -177,6 +180,15 @@ func (s *State) change(index uint64, c Command, res *Result) {
 	case SetFeature:
 		s.features[c.Name] = max(s.features[c.Name], c.Level)
 	}
+}
+
+// sessionID is the id of a session that the entry at index opens: the index,
+// above which stand 24 bits of the cluster's id. A worker that outlives its
+// cluster's log would else find its session's number taken by another worker of
+// the next one.
+func (s *State) sessionID(index uint64) uint64 {
+	c := s.cluster
+	return (uint64(c[0])<<16|uint64(c[1])<<8|uint64(c[2]))<<40 + index
 }
 
 func (s *State) closeSession(c CloseSession, res *Result) {

@@ -51,7 +51,7 @@ func (m *model) apply(index uint64, c Command) (refused bool, rejected []int32) 
 	case Adopt:
 		m.cluster, m.epoch = c.Cluster, max(m.epoch, c.Floor)
 	case OpenSession:
-		m.sessions[index] = true
+		m.sessions[uint64(m.cluster[0])<<56+uint64(m.cluster[1])<<48+uint64(m.cluster[2])<<40+index] = true
 	case CloseSession:
 		if !m.sessions[c.Session] || m.closing[c.Session] {
 			return true, nil
@@ -269,7 +269,7 @@ func TestUnknownCommandHalts(t *testing.T) {
 	if !errors.Is(err, ErrUnknownCommand) {
 		t.Fatalf("got %v", err)
 	}
-	if _, again := s.Apply(3, Lead{}.Append(nil)); again != err {
+	if _, again := s.Apply(3, Lead{}.Append(nil)); !errors.Is(again, err) {
 		t.Fatalf("goes on after %v: %v", err, again)
 	}
 	if _, err := s.Snapshot(); !errors.Is(err, ErrUnknownCommand) {

@@ -1,6 +1,8 @@
 // Package sdkpgx submits work to Heddle inside the caller's own PostgreSQL
 // transaction: the workflow starts, within a second, if and only if the
-// transaction commits. The database must be the one the engines use.
+// transaction commits. The database must be the one the engines use, and the
+// caller's role needs USAGE on the schema of Heddle's tables and INSERT on its
+// table submissions.
 //
 // The package starts no goroutine and keeps no connection.
 package sdkpgx
@@ -40,6 +42,10 @@ const (
 // commit; nothing remains after a rollback. Mistakes of the builder are returned
 // before anything is written, and the transaction can go on. Other errors are the
 // database's. Of several options the last counts.
+//
+// What only an engine can tell, such as arguments over its limit, comes out after
+// the commit: it logs that it refused the submission, and the workflow is
+// [heddle.ErrNotFound].
 //
 // The whole graph is encoded in memory, about 100 bytes and the arguments per
 // job: very large graphs are better streamed with Client.Submit.

@@ -11,6 +11,15 @@ import (
 	"github.com/heddle-io/heddle/raftsched/fsm"
 )
 
+const disownFence = `-- name: DisownFence :exec
+UPDATE fence SET cluster_id = NULL
+`
+
+func (q *Queries) DisownFence(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, disownFence)
+	return err
+}
+
 const endFenceHolders = `-- name: EndFenceHolders :one
 SELECT heddle_end_fence_holders()
 `

@@ -156,11 +156,10 @@ type HeddleJob struct {
 	Name        *string
 	Key         string
 	Priority    int16
-	State       int16
+	State       string
 	RunAt       pgtype.Timestamptz
 	Attempt     int16
 	MaxAttempts int16
-	Outcome     int16
 	FinishedAt  pgtype.Timestamptz
 	Error       *string
 }
