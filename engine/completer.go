@@ -373,8 +373,8 @@ func (c *completer) takeFound(ends []raftsched.End) error {
 }
 
 // expire writes ends of jobs that nobody runs. It returns when they are
-// written, or ctx has ended.
-func (c *completer) expire(ctx context.Context, finishes []model.Finish) error {
+// written, or ctx has ended, and tells how many no transaction takes.
+func (c *completer) expire(ctx context.Context, finishes []model.Finish) (refused int, err error) {
 	call := &reportCall{left: len(finishes), results: make([]api.ReportResult, len(finishes)), done: make(chan struct{})}
 	items := make([]item, len(finishes))
 	for i, f := range finishes {
@@ -383,11 +383,20 @@ func (c *completer) expire(ctx context.Context, finishes []model.Finish) error {
 	c.push(items)
 	select {
 	case <-call.done:
-		return nil
 	case <-ctx.Done():
 		call.take("over")
-		return ctx.Err()
+		return 0, ctx.Err()
 	case <-c.ctx.Done():
-		return c.ctx.Err()
+		return 0, c.ctx.Err()
 	}
+	why := ""
+	for i := range call.results {
+		if r := &call.results[i]; r.Status == heddlev1.ReportStatus_REPORT_STATUS_INVALID {
+			refused, why = refused+1, r.Message
+		}
+	}
+	if refused > 0 {
+		c.log.Error("ends of expired jobs cannot be written", "jobs", refused, "error", why)
+	}
+	return refused, nil
 }

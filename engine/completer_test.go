@@ -513,3 +513,38 @@ func TestDoubtLooksForCascades(t *testing.T) {
 		t.Error("a cascade that the first try may have started waits for the next look")
 	}
 }
+
+// A damaged row is found by halves and tried no more: a report of it is
+// answered, the expired job is counted, the lost one's end is given up.
+func TestDamagedRowsEndNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		damaged := jobID(2)
+		c, facts, keeper := testCompleter(t, func(_ int, group []model.Finish) ([]model.Flushed, model.Effects, error) {
+			for _, f := range group {
+				if f.Job == damaged {
+					return nil, model.Effects{}, &pgconn.PgError{Code: "XX001", Message: "invalid page"}
+				}
+			}
+			return make([]model.Flushed, len(group)), model.Effects{}, nil
+		})
+		got := c.Report(t.Context(), 1, []*heddlev1.AttemptReport{report(1, 1, succeeded), report(2, 1, succeeded), report(3, 1, succeeded)})
+		if s := statuses(got); s != "DID" {
+			t.Errorf("answers %s, want DID", s)
+		}
+		refused, err := c.expire(t.Context(), []model.Finish{{Job: jobID(4), Batch: -1}, {Job: damaged, Batch: -1}})
+		if refused != 1 || err != nil {
+			t.Errorf("%d expired jobs are refused, %v; want one", refused, err)
+		}
+		before := len(facts.calls())
+		c.End([]raftsched.End{
+			{Lease: fsm.Lease{Job: jobID(5), ID: 4}, Reason: raftsched.EndLost}, {Lease: fsm.Lease{Job: damaged, ID: 4}, Reason: raftsched.EndLost},
+		})
+		time.Sleep(time.Minute)
+		if n := len(facts.calls()) - before; n > 4 {
+			t.Errorf("%d flushes for one lost job that can be written and one that cannot", n)
+		}
+		if n := keeper.ended(); n != 3 { // jobs 1, 3 and 5
+			t.Errorf("%d leases ended, want 3", n)
+		}
+	})
+}

@@ -272,7 +272,7 @@ func away(err error) bool {
 		}
 		return pg.Code == "55P03" || strings.HasPrefix(pg.Code, "40")
 	}
-	return passing(err)
+	return store.Transient(err)
 }
 
 // Stop ends the engine: long calls end, reports that wait are written, the

@@ -18,9 +18,9 @@ const deadlineGrace = 10 * time.Second
 // a worker holds wait no more, though nothing in their rows says so; they end
 // here only if their worker is silent about a deadline that is over.
 func (e *Engine) expireDue(ctx context.Context) (next time.Time, err error) {
-	leasedBefore := 0
+	left := 0 // of those found before: leased, or not to be written
 	for {
-		limit := expiryLimit + leasedBefore
+		limit := expiryLimit + left
 		due, next, err := e.store.Expired(ctx, limit)
 		if err != nil {
 			return time.Time{}, err
@@ -29,8 +29,9 @@ func (e *Engine) expireDue(ctx context.Context) (next time.Time, err error) {
 		if err != nil {
 			return time.Time{}, err
 		}
+		refused := 0
 		if len(finishes) > 0 {
-			err = e.completer.expire(ctx, finishes)
+			refused, err = e.completer.expire(ctx, finishes)
 		}
 		release()
 		if err == nil {
@@ -39,7 +40,7 @@ func (e *Engine) expireDue(ctx context.Context) (next time.Time, err error) {
 		if err != nil || len(due) < limit {
 			return next, err
 		}
-		leasedBefore = len(leased)
+		left = len(leased) + refused
 	}
 }
 

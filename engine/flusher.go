@@ -1,11 +1,8 @@
 package engine
 
 import (
-	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
-	"net"
 	"sync"
 	"time"
 
@@ -14,7 +11,6 @@ import (
 	"github.com/heddle-io/heddle/raftsched"
 	"github.com/heddle-io/heddle/raftsched/dispatch"
 	"github.com/heddle-io/heddle/raftsched/fsm"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // flusher writes the ends of attempts of its share of the workflows, a group in
@@ -161,7 +157,7 @@ func (f *flusher) write(group []item) {
 			c.sched.Fenced(reign.Epoch)
 			f.answer(group, "this node does not lead any more")
 			return
-		case passing(err):
+		case store.Transient(err):
 			c.sched.End(mark)
 			if pause.tries() == 0 {
 				c.log.Warn("flush failed, tried again", "reports", len(group), "error", err)
@@ -269,22 +265,4 @@ func (f *flusher) answer(group []item, why string) {
 	for i := range group {
 		group[i].call.answer(group[i].index, again(why))
 	}
-}
-
-// passing reports whether an error of a transaction says nothing about its
-// content: the database is away, busy, full, or ended the transaction.
-func passing(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		switch pg.Code[:min(2, len(pg.Code))] {
-		case "22", "23", "54": // bad data, broken constraint, too large
-			return false
-		}
-		return true
-	}
-	var connect *pgconn.ConnectError
-	var network net.Error
-	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.Timeout(err) || pgconn.SafeToRetry(err) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -1,38 +1,10 @@
 package engine
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io"
 	"testing"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/heddle-io/heddle/raftsched/fsm"
 )
-
-// What says nothing about the data is tried again; what does is isolated.
-func TestPassing(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		want bool
-	}{
-		{&pgconn.PgError{Code: "53100"}, true}, // disk full
-		{&pgconn.PgError{Code: "57P01"}, true},
-		{&pgconn.PgError{Code: "40P01"}, true},
-		{&pgconn.PgError{Code: "42P01"}, true}, // a missing table is nobody's report
-		{&pgconn.PgError{Code: "22021"}, false},
-		{&pgconn.PgError{Code: "23514"}, false},
-		{fmt.Errorf("flush: %w", io.ErrUnexpectedEOF), true},
-		{context.Canceled, true},
-		{errors.New("decide: no such node"), false},
-	} {
-		if got := passing(c.err); got != c.want {
-			t.Errorf("%v passes: %t, want %t", c.err, got, c.want)
-		}
-	}
-}
 
 // Groups keep the order, their bound, and the repeats for later.
 func TestGather(t *testing.T) {

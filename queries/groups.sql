@@ -32,3 +32,18 @@ SELECT width_bucket(j.node, @los::int4[]) AS range,
 UNION ALL
 SELECT width_bucket(f.node, @los::int4[]), (10 + f.outcome)::int4, count(*)
   FROM finished_jobs f WHERE f.workflow_id = @workflow_id GROUP BY 1, 2;
+
+-- name: NodesOfGraph :many
+-- The structure of a graph, as its cards need it. A batch has route 0.
+SELECT j.node, COALESCE(j.batch, 0)::int4 AS batch, j.route, COALESCE(j.name, '')::text AS name, false AS is_batch
+  FROM jobs j WHERE j.workflow_id = @workflow_id
+UNION ALL
+SELECT f.node, COALESCE(f.batch, 0)::int4, f.route, COALESCE(f.name, '')::text, false
+  FROM finished_jobs f WHERE f.workflow_id = @workflow_id
+UNION ALL
+SELECT b.node, b.parent, 0::int4, COALESCE(b.name, '')::text, true
+  FROM batches b WHERE b.workflow_id = @workflow_id
+ LIMIT @max_rows;
+
+-- name: EdgesOfGraph :many
+SELECT parent, child, on_set FROM edges WHERE workflow_id = @workflow_id LIMIT @max_rows;

@@ -27,7 +27,7 @@ RETURNING workflow_id, node;
 -- name: DeleteResurrectedJobs :many
 -- The probe of lone jobs that were just inserted: one whose first submission
 -- has ended already goes again. It must be a later statement than the insert,
--- with a snapshot of its own (PROTOCOL C7).
+-- with a snapshot of its own (C7).
 DELETE FROM jobs j USING finished_jobs f
  WHERE f.workflow_id = ANY(@ids::uuid[]) AND f.node = 1
    AND j.workflow_id = f.workflow_id AND j.node = 1

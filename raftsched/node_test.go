@@ -251,6 +251,60 @@ func TestSilentAttemptEnds(t *testing.T) {
 	})
 }
 
+// An attempt's timeout counts from the answer of its poll: arguments that were
+// long under way take nothing of it.
+func TestTimeoutCountsFromTheAnswer(t *testing.T) {
+	const slow = 45 * time.Second // more than the timeout and the grace
+	bubble(t, func(c *Config) {
+		c.TimeoutOf = func(opts []byte) time.Duration { return time.Duration(opts[0]) * time.Second }
+	}, func(t *testing.T, w *world) {
+		k := w.worker("p1")
+		w.table.set(func() {
+			w.table.args[job(1)] = []byte("large")
+			w.table.gate = func(what string) {
+				if what == "payloads" {
+					time.Sleep(slow)
+				}
+			}
+		})
+		w.table.insert(1, func(r *dispatch.Row) { r.Flags, r.Opts = argsElsewhere, []byte{20} })
+		w.table.insert(2, func(r *dispatch.Row) { r.Opts = []byte{20} })
+		stop := make(chan struct{})
+		defer close(stop)
+		go func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(4 * time.Second):
+					w.node.Heartbeat(context.Background(), Heartbeat{Session: k.session})
+				}
+			}
+		}()
+		got := map[fsm.JobID]time.Time{}
+		for len(got) < 2 {
+			grants := k.poll(10, time.Minute)
+			if len(grants) == 0 {
+				t.Fatalf("%d grants", len(got))
+			}
+			for _, g := range grants {
+				got[g.Lease.Job] = time.Now()
+			}
+		}
+		for range got {
+			for _, e := range <-w.ends {
+				late := time.Since(got[e.Lease.Job])
+				if delete(got, e.Lease.Job); late < 30*time.Second || late > 33*time.Second {
+					t.Errorf("job %v ended %v after its worker got it", e.Lease.Job, late)
+				}
+			}
+			if len(got) == 0 {
+				break
+			}
+		}
+	})
+}
+
 func TestViews(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, w *world) {
 		k := w.worker("p1")

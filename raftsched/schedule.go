@@ -198,7 +198,7 @@ func (l *loop) land(f *flight, res *fsm.Result, err error) {
 
 // answer the polls with what was accepted.
 func (l *loop) answer(f *flight, res *fsm.Result) {
-	rejected := res.Rejected
+	rejected, now := res.Rejected, l.clock.now()
 	at := func(i int) *dispatch.Match { return &f.matches[f.order[i]] }
 	for i := 0; i < len(f.order); {
 		session, poll := at(i).Session, at(i).Poll
@@ -219,7 +219,7 @@ func (l *loop) answer(f *flight, res *fsm.Result) {
 			l.d.Granted(m.Row.Job)
 			l.start(m.Row.Job, attempt{
 				id: res.Index, session: session, turn: m.Row.Turn, route: m.Row.Lane.Route, ordinal: uint32(i),
-				deadline: l.deadline(&m.Row, f.at),
+				deadline: l.deadline(&m.Row, now),
 			})
 			if len(f.wanted) > 0 {
 				if _, ok := slices.BinarySearch(f.wanted, i); ok {
@@ -233,12 +233,14 @@ func (l *loop) answer(f *flight, res *fsm.Result) {
 		}
 		if len(late) > 0 && !f.args.arrived {
 			l.schedule.fetching[pollKey{session, poll}]++
+			l.count(grants, false)
 			f.args.waiting = append(f.args.waiting, func() {
 				fill(grants, late, from, f.args)
 				key := pollKey{session, poll}
 				if l.schedule.fetching[key]--; l.schedule.fetching[key] == 0 {
 					delete(l.schedule.fetching, key)
 				}
+				l.count(grants, true)
 				l.deliver(session, poll, grants)
 			})
 			continue
@@ -247,6 +249,23 @@ func (l *loop) answer(f *flight, res *fsm.Result) {
 			fill(grants, late, from, f.args)
 		}
 		l.deliver(session, poll, grants)
+	}
+}
+
+// count lets the timeouts of granted attempts run from now on, or not run until
+// their arguments have come and the poll is answered.
+func (l *loop) count(grants []Grant, run bool) {
+	for i := range grants {
+		g := &grants[i]
+		a, ok := l.running[g.Lease.Job]
+		if !ok || a.id != g.Lease.ID || a.ending {
+			continue
+		}
+		a.deadline = 0
+		if run {
+			a.deadline = l.deadline(&g.Row, l.clock.now())
+		}
+		l.start(g.Lease.Job, a)
 	}
 }
 

@@ -183,11 +183,13 @@ func (t *table) Lanes(_ context.Context, after dispatch.LanePriority, first bool
 
 func (t *table) Payloads(_ context.Context, jobs []fsm.JobID) (out [][]byte, err error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	for _, j := range jobs {
 		out = append(out, t.args[j])
 	}
-	return out, t.statement("payloads")
+	err = t.statement("payloads")
+	t.mu.Unlock()
+	t.passed("payloads")
+	return out, err
 }
 
 func (t *table) ArgsInPayloads(flags int32) bool { return flags&argsElsewhere != 0 }

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Checks that what is committed is what the generators make of it, without
-# touching the work tree: it generates into a copy and compares.
+# touching the work tree: it generates into a copy and compares. And that the API
+# breaks no one who speaks that of the branch main.
 set -eu
 bin=$1
 copy=$(mktemp -d)
@@ -13,6 +14,9 @@ done
 find "$copy/internal/gen/heddle" -name '*.go' -delete
 (cd "$copy/proto" && PATH=$bin:$PATH "$bin/buf" generate)
 (cd "$copy" && "$bin/sqlc" generate)
+if git rev-parse --quiet --verify refs/heads/main >/dev/null; then
+	(cd proto && "$bin/buf" breaking --against '../.git#branch=main,subdir=proto') || fail=1
+fi
 diff -r internal/gen "$copy/internal/gen" || { echo "internal/gen is stale: run make generate"; fail=1; }
 for module in . bench; do
 	[ -f "$copy/$module/go.mod" ] || continue

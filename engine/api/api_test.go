@@ -207,7 +207,7 @@ func TestPlainJSON(t *testing.T) {
 		{"WorkflowService/Submit", `{"submissions":[{"id":"` + textID + `","job":{"kind":"k","argsJson":"{\"a\":1}"}},{"job":{"kind":"k","priority":7}}]}`, 200,
 			`{"results":[{"id":"` + textID + `","created":true},{"code":"invalid_argument","message":"submissions[1].job.priority:7isnotin0..4"}]}`},
 		{"WorkflowService/Cancel", `{"workflow_id":"` + textID + `","path":"all/emails"}`, 200, `{}`},
-		{"WorkflowService/Wait", `{"workflowId":"` + textID + `","timeout":"5s"}`, 200, `{"ended":true,"state":"STATE_SUCCEEDED","result":"Nw=="}`},
+		{"WorkflowService/Wait", `{"workflowId":"` + textID + `","timeout":"5s"}`, 200, `{"ended":true,"state":"STATE_SUCCEEDED","result":"Nw==","resultJson":"7"}`},
 		{"QueueService/List", `{}`, 200, `{"queues":[{"name":"bulk","running":"2"}]}`},
 		{"JobService/Get", `{"id":"x"}`, 400, `{"code":"invalid_argument","message":"id:\"x\"isnojobid(\u003cworkflowid\u003e/\u003cnode\u003e)"}`},
 		{"WorkerService/OpenSession", `{"worker":"w"}`, 400, `{"code":"invalid_argument","message":"slots:0isnotin1..100000"}`},

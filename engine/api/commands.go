@@ -76,7 +76,8 @@ func (s *workflows) Retry(ctx context.Context, req *connect.Request[heddlev1.Ret
 // Dismiss declares a job succeeded.
 func (s *workflows) Dismiss(ctx context.Context, req *connect.Request[heddlev1.DismissRequest]) (*connect.Response[heddlev1.DismissResponse], error) {
 	m := req.Msg
-	if err := s.limits.Result("result", m.GetResult()); err != nil {
+	result, err := s.limits.Result(m.GetResult(), m.GetResultJson())
+	if err != nil {
 		return nil, err
 	}
 	if err := wire.Note("note", m.GetNote()); err != nil {
@@ -86,7 +87,7 @@ func (s *workflows) Dismiss(ctx context.Context, req *connect.Request[heddlev1.D
 	if err != nil {
 		return nil, err
 	}
-	if err := s.commander.Dismiss(ctx, id, node, m.GetResult(), m.GetNote()); err != nil {
+	if err := s.commander.Dismiss(ctx, id, node, result, m.GetNote()); err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&heddlev1.DismissResponse{}), nil

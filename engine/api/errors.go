@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -84,11 +85,19 @@ func (c coded) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 // code gives the coded error and logs it if it is internal.
 func (c coded) code(ctx context.Context, procedure string, err error) error {
 	e := outward(err)
-	if e.Code() == connect.CodeInternal && ctx.Err() == nil {
+	switch {
+	case e.Code() != connect.CodeInternal || ctx.Err() != nil:
+	case broken(e):
+		c.log.DebugContext(ctx, "client broke off", "procedure", procedure, "error", err)
+	default:
 		c.log.ErrorContext(ctx, "call failed", "procedure", procedure, "error", err)
 	}
 	return e
 }
+
+// broken reports whether Connect found what a client sent cut off, or no message
+// at all. It marks that by the text alone.
+func broken(e *connect.Error) bool { return strings.HasPrefix(e.Message(), "protocol error: ") }
 
 // errInternal is all that the outside learns of an unforeseen error.
 var errInternal = errors.New("internal error; the engine's log says more")

@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -172,6 +173,30 @@ func TestInternalErrorsAreLoggedNotShown(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "SELECT secret") || !strings.Contains(log.String(), "procedure=/heddle.v1.WorkflowService/Get") {
 		t.Errorf("logged %q", log.String())
+	}
+}
+
+// A client that goes away in the middle of a message is no error of the engine.
+func TestStreamsCutOffAreNoErrors(t *testing.T) {
+	for level, logged := range map[slog.Level]bool{slog.LevelInfo: false, slog.LevelDebug: true} {
+		var log bytes.Buffer
+		s := serve(t, &fake{}, func(c *Config, _ *Deps) {
+			c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: level}))
+		})
+		for _, body := range []string{"\x00\x00", "\x00\x00\x00\x00\x63{}"} { // of a prefix, of a message of 99 bytes
+			res, err := s.Client().Post(s.URL+"/heddle.v1.WorkflowService/SubmitStream", "application/connect+json", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			if err != nil || !strings.Contains(string(text), "protocol error") {
+				t.Errorf("answered %q, %v", text, err)
+			}
+		}
+		if got := strings.Count(log.String(), "client broke off"); logged != (got == 2) || strings.Contains(log.String(), "ERROR") || !logged && log.Len() > 0 {
+			t.Errorf("at %v logged %q", level, log.String())
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ type AppendRequest struct {
 // Append adds nodes to a batch of a workflow and answers with the number of
 // the first, how many there are, and whether this call has added them. It
 // locks the workflow, or the lone job, before it looks at anything: parents
-// that end meanwhile do so before or after, never in between (PROTOCOL C8).
+// that end meanwhile do so before or after, never in between (C8).
 func (s *Store) Append(ctx context.Context, req AppendRequest) (first dag.ID, n int32, created bool, eff model.Effects, err error) {
 	fail := func(err error) (dag.ID, int32, bool, model.Effects, error) {
 		return 0, 0, false, model.Effects{}, fmt.Errorf("append to workflow %s: %w", req.ID, err)

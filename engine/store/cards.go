@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 
-	"github.com/heddle-io/heddle/dag"
 	"github.com/heddle-io/heddle/dag/layout"
 	"github.com/heddle-io/heddle/internal/gen/db"
 )
@@ -21,7 +20,7 @@ type cards struct {
 
 // layOut makes the cards of a complete graph. Numbers behind the last node are
 // in no card: those are appended later.
-func layOut(b *dag.Builder) *cards {
+func layOut(b layout.Structure) *cards {
 	all := layout.Group(b)
 	c := &cards{}
 	picture, to := all.Merge(cardsKept)

@@ -4,10 +4,24 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/heddle-io/heddle/internal/gen/db"
 )
 
-// clockAge is how long a reading of the database's clock is extrapolated.
-const clockAge = 10 * time.Second
+// When the database's clock is set back, what is submitted before anybody has
+// noticed is dated by the old clock: those jobs start when the new one gets
+// there, or by hand. Loads of windows bring the clock along, and so do
+// submissions when the last reading is older than clockStale: under load that
+// is how long it goes unnoticed. Never does it for longer than clockAge.
+const (
+	clockStale = 500 * time.Millisecond
+	clockAge   = 2 * time.Second
+)
+
+// clockDrift is how long the fastest reading is kept, while others agree.
+const clockDrift = 10 * time.Second
 
 // clockJump is the step back from which a database's clock counts as set back;
 // what is below is the time a reading took.
@@ -15,11 +29,12 @@ const clockJump = time.Second
 
 // clock extrapolates the database's clock by the local monotonic one. It lags
 // behind the true one by up to a round trip and never runs ahead of it by more
-// than two oscillators drift apart in clockAge.
+// than two oscillators drift apart in clockDrift.
 type clock struct {
-	mu   sync.Mutex
-	base time.Time // the database's clock ...
-	at   time.Time // ... at this instant or a little before
+	mu      sync.Mutex
+	base    time.Time // the database's clock ...
+	at      time.Time // ... at this instant or a little before
+	checked time.Time // when a reading last agreed
 }
 
 // set takes a reading. One that came back slower than the one before it would
@@ -28,8 +43,9 @@ type clock struct {
 func (c *clock) set(base, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.checked = at
 	slower := c.base.Add(at.Sub(c.at)).Sub(base) // by which the known one is ahead
-	if slower > 0 && slower < clockJump && at.Sub(c.at) < clockAge {
+	if slower > 0 && slower < clockJump && at.Sub(c.at) < clockDrift {
 		return
 	}
 	c.base, c.at = base, at
@@ -40,7 +56,24 @@ func (c *clock) read() (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	age := time.Since(c.at)
-	return c.base.Add(age).Round(0), !c.at.IsZero() && age < clockAge
+	return c.base.Add(age).Round(0), !c.at.IsZero() && age < clockDrift && time.Since(c.checked) < clockAge
+}
+
+// take queues a reading if it is time for one: it costs no round trip here.
+func (c *clock) take(b *pgx.Batch) {
+	c.mu.Lock()
+	stale := time.Since(c.checked) >= clockStale
+	c.mu.Unlock()
+	if !stale {
+		return
+	}
+	b.Queue(db.DatabaseNowSQL).Query(func(rows pgx.Rows) error {
+		now, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[time.Time])
+		if err == nil {
+			c.set(now, time.Now())
+		}
+		return err
+	})
 }
 
 // readClock asks the database for its time.

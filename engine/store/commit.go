@@ -65,6 +65,9 @@ const (
 	codeDeadlock    = "40P01"
 	codeSerialize   = "40001"
 	codeLockTimeout = "55P03"
+
+	codeDamagedData  = "XX001"
+	codeDamagedIndex = "XX002"
 )
 
 // passing tells the errors that another try may not meet.

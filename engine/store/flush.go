@@ -33,15 +33,15 @@ func (s *Store) Flush(ctx context.Context, reign model.Reign, items []model.Fini
 		return nil, model.Effects{}, fmt.Errorf("flush %d ends: %w", len(items), err)
 	}
 	for stuck := 0; len(todo) > 0; {
-		left, err := f.write(ctx, todo)
+		left, err := f.each(ctx, todo, f.write)
 		if err == nil && len(left) > 0 {
 			// Rows that are not as the items say: repeated, stale, told to
 			// cancel, or made a graph since the grant.
-			left, err = f.examine(ctx, left)
+			left, err = f.each(ctx, left, f.examine)
 		}
 		if err == nil && len(left) == len(todo) {
 			if stuck++; stuck == flushRounds {
-				err = fmt.Errorf("%d rows keep changing", len(left))
+				err = fmt.Errorf("%w: %d of them", errMoving, len(left))
 			}
 		}
 		if err != nil {
@@ -53,6 +53,28 @@ func (s *Store) Flush(ctx context.Context, reign model.Reign, items []model.Fini
 		todo = left
 	}
 	return f.answers, f.eff.list(), nil
+}
+
+// each runs a step over items. An error that one of them is at fault for fails
+// the whole flush as long as nothing of it is written: the caller divides it.
+// From then on the rest must not be repeated for the sake of one: it is found by
+// halves, and answered with the error.
+func (f *flush) each(ctx context.Context, items []int, step func(context.Context, []int) ([]int, error)) ([]int, error) {
+	left, err := step(ctx, items)
+	switch {
+	case err == nil || !f.committed || Transient(err) || errors.Is(err, model.ErrDoubt) || errors.Is(err, ErrFenced):
+		return left, err
+	case len(items) == 1:
+		f.answers[items[0]].Err = err
+		return nil, nil
+	}
+	half := len(items) / 2
+	left, err = f.each(ctx, items[:half], step)
+	if err != nil {
+		return nil, err
+	}
+	more, err := f.each(ctx, items[half:], step)
+	return append(left, more...), err
 }
 
 // flush is one call of Flush.
@@ -256,7 +278,7 @@ func (f *flush) write(ctx context.Context, todo []int) (left []int, err error) {
 	var stale []int
 	if len(p.workflows) > 0 {
 		// Later statements than the lock and the move: their snapshots follow
-		// both (PROTOCOL C8).
+		// both (C8).
 		var edges endEdges
 		if len(p.batches.Ids) > 0 {
 			w.each(gs.put, db.BatchesUpSQL, p.batches.Ids, p.batches.Nodes)

@@ -31,7 +31,7 @@ type found struct {
 // history or the attempts hold this very end) from stale ones, and answers with
 // those to write once more, corrected. It is a transaction with a write of its
 // own: a COMMIT that only reads would not wait for the standby, and what it
-// saw could be lost with the server (PROTOCOL C11).
+// saw could be lost with the server (C11).
 func (f *flush) examine(ctx context.Context, items []int) (again []int, err error) {
 	w, err := f.s.begin(ctx, &f.reign)
 	if err != nil {

@@ -19,8 +19,9 @@ const (
 )
 
 // Graph gives the cards of the graph view with counts by state: at most
-// maxCards (0: 400), merged where there are more. What was appended later
-// stands in one card of its own, the last one.
+// maxCards (0: 400), merged where there are more. Who looks first after an
+// append has the cards made anew, unless the graph is large: then what was
+// appended stands in one card of its own, the last one.
 func (s *Store) Graph(ctx context.Context, id fsm.WorkflowID, maxCards int) (*heddlev1.GraphResponse, error) {
 	if maxCards == 0 {
 		maxCards = defaultCards
@@ -44,16 +45,24 @@ func (s *Store) Graph(ctx context.Context, id fsm.WorkflowID, maxCards int) (*he
 }
 
 func (s *Store) graphCards(ctx context.Context, id fsm.WorkflowID, maxCards int, w *heddlev1.Workflow, now time.Time) (*heddlev1.GraphResponse, error) {
-	ranges, err := s.db.GetGroupRanges(ctx, id)
+	ranges, stored, err := s.readCards(ctx, id)
 	if err != nil {
 		return nil, err
+	}
+	known := int32(1)
+	if len(ranges) > 0 {
+		known = knownNodes(&ranges[0])
+	}
+	if w.Nodes > known {
+		if err := s.layOutAgain(ctx, id, w.Nodes); err != nil {
+			return nil, err
+		}
+		if ranges, stored, err = s.readCards(ctx, id); err != nil {
+			return nil, err
+		}
 	}
 	if len(ranges) == 0 {
 		return s.loneCard(ctx, id, w, now)
-	}
-	stored, err := s.readPicture(ctx, id)
-	if err != nil {
-		return nil, err
 	}
 	picture, to := stored.Merge(maxCards)
 	resp := &heddlev1.GraphResponse{Groups: ranges[0].Groups, Merged: ranges[0].Merged}
@@ -73,15 +82,22 @@ func (s *Store) graphCards(ctx context.Context, id fsm.WorkflowID, maxCards int,
 	return resp, s.stateCards(ctx, id, resp)
 }
 
-// readPicture rebuilds the picture that layOut has stored.
-func (s *Store) readPicture(ctx context.Context, id fsm.WorkflowID) (*layout.Picture, error) {
-	groups, err := s.db.ListGroups(ctx, id)
+// readCards rebuilds the picture that layOut has stored.
+func (s *Store) readCards(ctx context.Context, id fsm.WorkflowID) (ranges []db.GroupRange, _ *layout.Picture, err error) {
+	var groups []db.Group
+	var edges []db.ListGroupEdgesRow
+	err = s.snapshot(ctx, func(q *db.Queries) error {
+		if ranges, err = q.GetGroupRanges(ctx, id); err != nil {
+			return err
+		}
+		if groups, err = q.ListGroups(ctx, id); err != nil {
+			return err
+		}
+		edges, err = q.ListGroupEdges(ctx, id)
+		return err
+	})
 	if err != nil {
-		return nil, err
-	}
-	edges, err := s.db.ListGroupEdges(ctx, id)
-	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p := &layout.Picture{Cards: make([]layout.Card, len(groups)), Edges: make([]layout.Edge, len(edges)), Groups: len(groups)}
 	for i, g := range groups {
@@ -97,7 +113,7 @@ func (s *Store) readPicture(ctx context.Context, id fsm.WorkflowID) (*layout.Pic
 	for i, e := range edges {
 		p.Edges[i] = layout.Edge{From: e.FromGrp, To: e.ToGrp, On: dag.Outcome(e.OnSet), Size: e.Size}
 	}
-	return p, nil
+	return ranges, p, nil
 }
 
 func viewCard(group int32, c *layout.Card) *heddlev1.Card {
@@ -115,7 +131,7 @@ func (s *Store) countCards(ctx context.Context, id fsm.WorkflowID, resp *heddlev
 	if err != nil {
 		return err
 	}
-	if known := ranges.Los[len(ranges.Los)-1] - 1; nodes > known {
+	if known := knownNodes(ranges); nodes > known {
 		resp.Cards = append(resp.Cards, appendedCard(resp, known, nodes))
 	}
 	for _, c := range counts {

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/heddle-io/heddle/engine/model"
 	"github.com/heddle-io/heddle/internal/gen/db"
 	heddlev1 "github.com/heddle-io/heddle/internal/gen/heddle/v1"
 	"github.com/heddle-io/heddle/raftsched/fsm"
@@ -18,7 +19,8 @@ import (
 var attemptWords = map[int16]string{1: "failed", 2: "lost", 3: "snoozed", 4: "released", 5: "timeout"}
 
 // Job gives one job with its args, result and unfinished attempts, the newest
-// attempt first. model.ErrNotFound if there is none of that number.
+// attempt first. model.ErrNotFound if there is none of that number; the text
+// tells if it is that of a batch.
 func (s *Store) Job(ctx context.Context, id fsm.JobID) (*heddlev1.Job, error) {
 	now, err := s.now(ctx)
 	if err != nil {
@@ -53,10 +55,17 @@ func (s *Store) viewRow(ctx context.Context, id fsm.JobID) (*viewRow, error) {
 	if err != nil {
 		return nil, fmt.Errorf("job %s: %w", id, err)
 	}
-	if len(rows) == 0 {
-		return nil, notFoundJob(id)
+	if len(rows) > 0 {
+		return &rows[0], nil
 	}
-	return &rows[0], nil
+	batches, err := s.db.GetBatch(ctx, db.GetBatchParams{WorkflowID: id.Workflow, Node: id.Node})
+	if err != nil {
+		return nil, fmt.Errorf("job %s: %w", id, err)
+	}
+	if len(batches) > 0 {
+		return nil, fmt.Errorf("job %s: %w: node %d is a batch", id, model.ErrNotFound, id.Node)
+	}
+	return nil, notFoundJob(id)
 }
 
 // bodies reads args and result, wherever they lie.

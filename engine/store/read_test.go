@@ -230,6 +230,25 @@ func TestJob(t *testing.T) {
 	}
 }
 
+// Who asks for a batch as a job is told what it is.
+func TestJobOfABatch(t *testing.T) {
+	s := openStore(t)
+	ctx := context.Background()
+	sub := graphOf([]model.NewNode{batch("all"), in(1, job("noop"))})
+	submitOne(t, s, sub)
+	id := fsm.JobID{Workflow: sub.ID, Node: 1}
+	want := "job " + id.String() + ": not found: node 1 is a batch"
+	if _, err := s.Job(ctx, id); !errors.Is(err, model.ErrNotFound) || err.Error() != want {
+		t.Errorf("job: %v", err)
+	}
+	if _, err := s.Explain(ctx, id); !errors.Is(err, model.ErrNotFound) || err.Error() != want {
+		t.Errorf("explain: %v", err)
+	}
+	if _, err := s.Job(ctx, fsm.JobID{Workflow: sub.ID, Node: 3}); !errors.Is(err, model.ErrNotFound) || strings.Contains(err.Error(), "batch") {
+		t.Errorf("no node: %v", err)
+	}
+}
+
 func TestJobsPages(t *testing.T) {
 	s := openStore(t)
 	ctx := context.Background()
@@ -543,7 +562,7 @@ func TestGraphCards(t *testing.T) {
 		t.Errorf("merged cards count %d jobs", total)
 	}
 	exec(t, s, `INSERT INTO jobs (workflow_id, run_at, node, route, state, priority, max_attempts, batch) VALUES ($1, now(), 8, 1, 1, 2, 10, 0)`, id)
-	exec(t, s, `UPDATE workflows SET next_node = 9, total = total + 1 WHERE id = $1`, id)
+	exec(t, s, `UPDATE workflows SET next_node = $2, total = total + 1 WHERE id = $1`, id, layoutNodes+2) // too large for another layout
 	if g, err = s.Graph(ctx, id, 0); err != nil || g.Cards[len(g.Cards)-1].Label != "appended" || g.Cards[len(g.Cards)-1].Counts.Available != 1 {
 		t.Errorf("appended: %v, %v", g, err)
 	}

@@ -49,7 +49,7 @@ func (s *Store) Load(ctx context.Context, loads []dispatch.Load) ([]dispatch.Loa
 	loaded := make([]dispatch.Loaded, len(loads))
 	var now int64
 	batch := &pgx.Batch{}
-	batch.Queue(db.DatabaseNowSQL).Query(readClock(&now))
+	batch.Queue(db.DatabaseNowSQL).Query(s.timeOf(&now))
 	batch.Queue(db.LoadReadySQL, p.Ords, p.Routes, p.Keys, p.Priorities, p.RunAts, p.Ids, p.Nodes, p.Lims).Query(func(rows pgx.Rows) error {
 		return each(rows, func(r raw) {
 			l := &loaded[r.int4(0)]
@@ -67,9 +67,13 @@ func (s *Store) Load(ctx context.Context, loads []dispatch.Load) ([]dispatch.Loa
 	return loaded, nil
 }
 
-func readClock(now *int64) func(pgx.Rows) error {
+// timeOf reads the database's time, for the caller and the store's clock.
+func (s *Store) timeOf(now *int64) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
-		return each(rows, func(r raw) { *now = r.time(0) })
+		return each(rows, func(r raw) {
+			*now = r.time(0)
+			s.clock.set(time.UnixMicro(*now), time.Now())
+		})
 	}
 }
 
@@ -95,7 +99,7 @@ func (s *Store) Walk(ctx context.Context, after dispatch.LanePriority, first boo
 		var now int64
 		read := 0
 		batch := &pgx.Batch{}
-		batch.Queue(db.DatabaseNowSQL).Query(readClock(&now))
+		batch.Queue(db.DatabaseNowSQL).Query(s.timeOf(&now))
 		batch.Queue(sql, args...).Query(func(rows pgx.Rows) error {
 			return each(rows, func(r raw) {
 				read++

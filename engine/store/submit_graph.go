@@ -155,10 +155,15 @@ func (g *graphPlanner) finish(p *plan) error {
 	return nil
 }
 
-// asInvalid marks what package dag says of a graph as the submitter's fault.
+// asInvalid marks what package dag says of a graph as the submitter's fault. But
+// for cycles the text of dag begins with that word.
 func asInvalid(err error) error {
-	if errors.Is(err, model.ErrInvalid) {
+	var cycle *dag.CycleError
+	switch {
+	case errors.Is(err, model.ErrInvalid):
 		return err
+	case errors.Is(err, dag.ErrInvalid) && !errors.As(err, &cycle):
+		return ruled{model.ErrInvalid, err}
 	}
 	return fmt.Errorf("%w: %w", model.ErrInvalid, err)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -94,7 +93,7 @@ func (s *Store) pause(try int) bool {
 
 func (s *Store) failGroup(group []*plan, err error) {
 	for _, p := range group {
-		p.out = model.Submitted{ID: p.id, Err: fmt.Errorf("submit %s: %w", p.id, err)}
+		p.out = model.Submitted{ID: p.id, Err: submitError(p.id, err)}
 	}
 }
 

@@ -80,6 +80,15 @@ func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", model.ErrInvalid, fmt.Sprintf(format, args...))
 }
 
+// submitError says which submission failed. What is the submitter's own fault is
+// answered to him under its id, and begins with the word for it.
+func submitError(id fsm.WorkflowID, err error) error {
+	if errors.Is(err, model.ErrInvalid) || errors.Is(err, model.ErrAlreadyExists) {
+		return err
+	}
+	return fmt.Errorf("submit %s: %w", id, err)
+}
+
 // nodeText names a node in messages.
 func nodeText(number int32, name string) string {
 	if name == "" {
@@ -188,7 +197,7 @@ func (p *planner) job(number int32, n *model.NewNode, batch int32, inherited int
 }
 
 // clocks gives the deadline over all attempts and the time at which a waiting
-// job fails (GRAPH T3), in microseconds; 0 is none. The wait in the queue
+// job fails (T3), in microseconds; 0 is none. The wait in the queue
 // counts from runAt, the deadline from the later of release and runAt.
 func clocks(runAt, released int64, wait, deadline time.Duration) (deadlineAt, expiresAt int64) {
 	if deadline > 0 {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/jackc/pgx/v5"
@@ -42,7 +41,7 @@ type stream struct {
 func (s *Store) SubmitStream(ctx context.Context, header model.Submission, next func() (*model.Chunk, error)) (model.Submitted, error) {
 	out, err := s.submitStream(ctx, &header, next)
 	if err != nil {
-		return model.Submitted{ID: header.ID}, fmt.Errorf("submit %s: %w", header.ID, err)
+		return model.Submitted{ID: header.ID}, submitError(header.ID, err)
 	}
 	return out, nil
 }

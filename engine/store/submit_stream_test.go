@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,6 +161,37 @@ func TestStreamLeavesNothingBehind(t *testing.T) {
 	}
 	if _, err := s.SubmitStream(ctx, model.Submission{ID: taken.ID}, chunks(good, edges, 10, io.EOF)); !errors.Is(err, model.ErrAlreadyExists) {
 		t.Errorf("id of a lone job: %v", err)
+	}
+}
+
+// What a submitter did wrong begins with the word for it, once, however it came.
+func TestMistakesAreCalledInvalidOnce(t *testing.T) {
+	s := openStore(t)
+	twins := []model.NewNode{named("a", job("k")), named("a", job("k"))}
+	cycle := []dag.Edge{{Parent: 1, Child: 2, On: 1}, {Parent: 2, Child: 1, On: 1}}
+	pair := []model.NewNode{job("k"), job("k")}
+	for name, c := range map[string]struct {
+		sub  model.Submission
+		want string
+	}{
+		"the store's": {model.Submission{ID: newID(), Lone: true}, "invalid: "},
+		"the rules'":  {graphOf(twins), "invalid: "},
+		"a cycle":     {graphOf(pair, cycle...), "invalid: these wait for each other in a cycle: "},
+	} {
+		err := s.Submit(t.Context(), []model.Submission{c.sub})[0].Err
+		if !errors.Is(err, model.ErrInvalid) || !strings.HasPrefix(err.Error(), c.want) || strings.Count(err.Error(), "invalid") != 1 {
+			t.Errorf("%s: %v", name, err)
+		}
+		_, err = s.SubmitStream(t.Context(), c.sub, chunks(announced(c.sub.Nodes, c.sub.Edges), c.sub.Edges, 10, io.EOF))
+		if !errors.Is(err, model.ErrInvalid) || !strings.HasPrefix(err.Error(), c.want) || strings.Count(err.Error(), "invalid") != 1 {
+			t.Errorf("%s, streamed: %v", name, err)
+		}
+	}
+	broken := errors.New("broken pipe")
+	sub := graphOf(pair)
+	_, err := s.SubmitStream(t.Context(), sub, chunks(pair, nil, 10, broken))
+	if want := "submit " + sub.ID.String() + ": broken pipe"; !errors.Is(err, broken) || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

@@ -105,6 +105,7 @@ func (s *Store) writeLone(ctx context.Context, lone []*plan) error {
 	}
 	batch.Queue(db.TextDeleteResurrectedJobs, ids(lone)).Query(collect)
 	batch.Queue(db.TextDeleteMisplacedJobs, ids(lone)).Query(collect)
+	s.clock.take(&batch.Batch)
 	takeWarning(conn.Conn().PgConn())
 	if err := commitOutcome(conn.Conn().PgConn(), conn.SendBatch(ctx, &batch.Batch).Close()); err != nil {
 		return err
@@ -243,6 +244,7 @@ func (s *Store) probe(ctx context.Context, tx pgx.Tx, graphs, lone []fsm.Workflo
 	if len(graphs) > 0 {
 		batch.Queue(db.TextFindLoneJobs, graphs).Query(collect)
 	}
+	s.clock.take(batch)
 	err := tx.SendBatch(ctx, batch).Close()
 	return found, err
 }

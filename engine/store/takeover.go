@@ -96,7 +96,7 @@ func (s *Store) takeover(ctx context.Context, cluster fsm.WorkflowID, epoch uint
 	if err := q.FenceLock(ctx, key); err != nil {
 		return 0, err
 	}
-	// A statement of its own: its snapshot follows the lock (PROTOCOL C9).
+	// A statement of its own: its snapshot follows the lock (C9).
 	state, err := q.FenceState(ctx)
 	if err != nil {
 		return 0, err

@@ -23,7 +23,7 @@ const (
 
 // work is a transaction whose statements are queued and sent together: one
 // round trip for each send. Behind the fence, if it is given a reign: the
-// fence raises, so that nothing queued behind it runs (PROTOCOL C10).
+// fence raises, so that nothing queued behind it runs (C10).
 type work struct {
 	conn  *pgxpool.Conn // nil in somebody else's transaction
 	to    sender

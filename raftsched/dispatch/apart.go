@@ -7,9 +7,10 @@ import "sort"
 // nothing, which then gets nothing beside until they end.
 
 // enterApart lets a row in among those that run alone. If there are too many,
-// it is left in the database, where the next sweep sees it.
+// it is left in the database, where the next sweep sees it, unless another one
+// should make room.
 func (d *Dispatcher) enterApart(s *stream, row *Row, e entry) {
-	if len(d.apart) >= maxApart {
+	if len(d.apart) >= maxApart && !d.makeRoom(s) {
 		return
 	}
 	j := d.newJob(row, s, e)
@@ -19,6 +20,42 @@ func (d *Dispatcher) enterApart(s *stream, row *Row, e entry) {
 	d.apart = append(d.apart, nil)
 	copy(d.apart[i+1:], d.apart[i:])
 	d.apart[i] = j
+}
+
+// makeRoom takes one of the jobs that run alone out again, for one of a stream
+// that somebody serves: the last that nobody serves, or of the route that has
+// the most, if that is not the stream's own.
+func (d *Dispatcher) makeRoom(s *stream) bool {
+	if !s.served() {
+		return false
+	}
+	counts := map[*route]int{}
+	most := s.route
+	for i := len(d.apart) - 1; i >= 0; i-- {
+		r := d.routes[d.apart[i].row.Lane.Route]
+		if r.active == 0 || r.queue.paused {
+			d.leave(d.apart[i])
+			return true
+		}
+		if counts[r]++; counts[r] > counts[most] {
+			most = r
+		}
+	}
+	if counts[most] <= counts[s.route]+1 {
+		return false // they have their shares
+	}
+	for i := len(d.apart) - 1; ; i-- {
+		if j := d.apart[i]; j.row.Lane.Route == most.ID {
+			d.leave(j)
+			return true
+		}
+	}
+}
+
+// leave forgets a waiting job; its row stays in the database.
+func (d *Dispatcher) leave(j *job) {
+	d.takeOut(j)
+	d.release(j)
 }
 
 // matchApart gives due jobs that run alone to sessions that hold nothing, and

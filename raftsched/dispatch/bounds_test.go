@@ -133,3 +133,51 @@ func TestPoisonIsBounded(t *testing.T) {
 		t.Fatalf("%d did not run", left)
 	}
 }
+
+// Jobs that run alone, of a route that nobody serves or that has more than its
+// share, keep none of another route out.
+func TestPoisonOfOthersMakesRoom(t *testing.T) {
+	lost := func(rows []Row) []Row {
+		for i := range rows {
+			rows[i].Losses = 2
+		}
+		return rows
+	}
+	t.Run("unserved", func(t *testing.T) {
+		r := newRig(t, Config{Window: 5_000})
+		r.ready(lost(r.rows(1, maxApart))...)
+		r.wait(1, 1, Queue{Name: "b"})
+		one := lost(r.rows(3, 1))
+		r.ready(one...)
+		r.wantRows(r.take(9), one)
+		// Those that made room are found once somebody serves them.
+		left := maxApart
+		for range 6_000 {
+			r.wait(2, 9)
+			r.serve()
+			for _, row := range r.take(9) {
+				left--
+				r.finished(row)
+			}
+			r.now += second / 1_000
+		}
+		if left != 0 {
+			t.Errorf("%d did not run", left)
+		}
+	})
+	t.Run("served", func(t *testing.T) {
+		r := newRig(t, Config{Window: 5_000})
+		r.wait(1, 1, Queue{Name: "a"})
+		r.ready(lost(r.rows(1, 1))...)
+		r.take(1) // session 1 is busy with it from now on
+		r.ready(lost(r.rows(1, maxApart))...)
+		r.wait(1, 1, Queue{Name: "a"})
+		r.wait(2, 1, Queue{Name: "b"})
+		one := lost(r.rows(3, 1))
+		r.ready(one...)
+		r.wantRows(r.take(9), one)
+		if n := r.d.Stats().Rows; n > maxApart {
+			t.Errorf("%d rows are kept", n)
+		}
+	})
+}

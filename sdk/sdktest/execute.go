@@ -3,11 +3,13 @@ package sdktest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/heddle-io/heddle/dag"
@@ -48,9 +50,26 @@ func (r *Run) execute(id dag.ID) {
 	}
 	e.calls[j.spec.GetKind()] = append(e.calls[j.spec.GetKind()], slices.Clone(j.spec.GetArgs()))
 	a := &attempt.Attempt{Lease: r.lease(id), Backend: backend{r, id}, Log: e.log}
-	ctx, cancel := context.WithCancelCause(attempt.With(e.t.Context(), a))
-	defer cancel(nil)
-	attempt.Run(ctx, h, j.spec.GetArgs(), func(result []byte, err error) { r.ended(id, a, result, err) })
+	run := begin(attempt.With(e.t.Context(), a), attempt.Limit(a.Lease), e.now)
+	defer run.stop()
+	j.running = run
+	e.mu.Unlock()
+	attempt.Run(run, h, j.spec.GetArgs(), func(result []byte, err error) {
+		cause, forgot := run.ended(err)
+		var then *heddlev1.Graph
+		if err == nil && a.Then != nil {
+			then, err = a.Then() // reads sequences of the user's
+		}
+		e.mu.Lock()
+		j.running = nil
+		if over := run.start.Add(run.limit); errors.Is(cause, heddle.ErrTimeout) && over.After(e.now) {
+			e.now = over
+		}
+		if forgot {
+			e.t.Errorf("sdktest: the handler of kind %q returned nil when its context ended, which declares success: return the error (%v)", j.spec.GetKind(), cause)
+		}
+		r.ended(id, then, result, err, cause)
+	})
 }
 
 // lease describes the job to its handler.
@@ -70,7 +89,12 @@ func (r *Run) lease(id dag.ID) *heddlev1.Lease {
 	if queue == "" {
 		queue = "default"
 	}
+	var left *durationpb.Duration
+	if !j.deadline.IsZero() {
+		left = durationpb.New(j.deadline.Sub(r.e.now))
+	}
 	return &heddlev1.Lease{
+		DeadlineIn: left,
 		WorkflowId: r.id[:], Node: int32(id), Lease: uint64(j.turn), Kind: j.spec.GetKind(), Queue: queue, Name: j.name,
 		Attempt: int32(j.attempt + 1), MaxAttempts: int32(j.attempt - j.tries + policy.Attempts(j.spec.GetOptions().GetRetry())),
 		Args: j.spec.GetArgs(), Options: opts, Batch: int32(n.Batch), Lone: r.lone, Priority: r.priority(id),
@@ -79,15 +103,9 @@ func (r *Run) lease(id dag.ID) *heddlev1.Lease {
 }
 
 // ended decides what becomes of a job after an attempt.
-func (r *Run) ended(id dag.ID, a *attempt.Attempt, result []byte, err error) {
+func (r *Run) ended(id dag.ID, then *heddlev1.Graph, result []byte, err, cause error) {
 	j, e := r.jobs[id], r.e
-	end := attempt.Classify(err, nil)
-	var then *heddlev1.Graph
-	if err == nil && a.Then != nil {
-		if then, err = a.Then(); err != nil {
-			end = attempt.Classify(err, nil)
-		}
-	}
+	end := attempt.Classify(err, cause)
 	if end.Ending == heddlev1.Ending_ENDING_SUCCEEDED {
 		j.attempt++
 		j.tries++
@@ -187,15 +205,24 @@ type backend struct {
 
 // Results reads the results at a path, from the job's own batch outwards.
 func (b backend) Results(_ context.Context, path string, each func(*heddlev1.ResultsResponse) error) error {
-	r := b.r
-	id, err := r.resolve(r.sim.Node(b.id).Batch, path)
+	res, err := b.results(path)
 	if err != nil {
 		return err
+	}
+	return each(res)
+}
+
+func (b backend) results(path string) (*heddlev1.ResultsResponse, error) {
+	r := b.r
+	defer r.e.lock()()
+	id, err := r.resolve(r.sim.Node(b.id).Batch, path)
+	if err != nil {
+		return nil, err
 	}
 	res := &heddlev1.ResultsResponse{}
 	if !r.sim.Node(id).IsBatch {
 		res.Results = []*heddlev1.Result{r.result(id)}
-		return each(res)
+		return res, nil
 	}
 	res.Batch = true
 	for _, m := range slices.Sorted(slices.Values(r.sim.Members(id))) {
@@ -203,7 +230,7 @@ func (b backend) Results(_ context.Context, path string, each func(*heddlev1.Res
 			res.Results = append(res.Results, r.result(m))
 		}
 	}
-	return each(res)
+	return res, nil
 }
 
 func (r *Run) result(id dag.ID) *heddlev1.Result {
@@ -218,6 +245,7 @@ func (r *Run) result(id dag.ID) *heddlev1.Result {
 
 // Append adds nodes to the job's batch, once per key.
 func (b backend) Append(_ context.Context, key string, wire *heddlev1.Graph) error {
+	defer b.r.e.lock()()
 	if b.r.keys[key] {
 		return nil
 	}

@@ -44,6 +44,7 @@ type job struct {
 	deadline time.Time
 	result   []byte
 	err      string
+	running  *running // nil: no handler is
 }
 
 // begin starts a submission.
@@ -209,6 +210,9 @@ func (r *Run) apply(events ...dag.Event) (dag.Decision, error) {
 		if c.Node.IsBatch {
 			continue
 		}
+		if j := r.jobs[c.Node.ID]; c.Told && j.running != nil {
+			j.running.tell(heddle.ErrCancelled)
+		}
 		if c.Reset {
 			j := r.jobs[c.Node.ID]
 			j.turn++
@@ -227,6 +231,12 @@ func (r *Run) ID() string { return r.id.String() }
 // Outcome is the outcome of the node at the path; zero while it has not ended.
 func (r *Run) Outcome(path string) heddle.Outcome {
 	r.e.t.Helper()
+	defer r.e.lock()()
+	return r.outcome(path)
+}
+
+func (r *Run) outcome(path string) heddle.Outcome {
+	r.e.t.Helper()
 	n := r.sim.Node(r.find(path))
 	if n.State != dag.Ended {
 		return 0
@@ -237,6 +247,7 @@ func (r *Run) Outcome(path string) heddle.Outcome {
 // Error is the text of the last error of the job at the path.
 func (r *Run) Error(path string) string {
 	r.e.t.Helper()
+	defer r.e.lock()()
 	return r.jobs[r.find(path)].err
 }
 
@@ -254,11 +265,12 @@ func (r *Run) find(path string) dag.ID {
 // every difference. Zero means: has not ended.
 func (r *Run) Want(outcomes map[string]heddle.Outcome) {
 	r.e.t.Helper()
+	defer r.e.lock()()
 	for _, path := range slices.Sorted(maps.Keys(outcomes)) {
 		want := outcomes[path]
-		if got := r.Outcome(path); got != want {
+		if got := r.outcome(path); got != want {
 			text := fmt.Sprintf("%q: %s, want %s", path, word(got), word(want))
-			if err := r.Error(path); err != "" {
+			if err := r.jobs[r.find(path)].err; err != "" {
 				text += ": " + err
 			}
 			r.e.t.Error(text)
@@ -277,7 +289,8 @@ func word(o heddle.Outcome) string {
 // ended because of them. Drain runs them again. A refusal ends the test.
 func (r *Run) Retry(paths ...string) { r.each(dag.Event{Kind: dag.Retry}, paths) }
 
-// Cancel cancels the nodes at the paths, or without paths the workflow.
+// Cancel cancels the nodes at the paths, or without paths the workflow. A handler
+// that runs sees its context end with ErrCancelled.
 func (r *Run) Cancel(paths ...string) {
 	if len(paths) == 0 {
 		paths = []string{""}
@@ -298,6 +311,7 @@ func (r *Run) GiveUp(paths ...string) { r.each(dag.Event{Kind: dag.GiveUp}, path
 
 func (r *Run) each(event dag.Event, paths []string) {
 	r.e.t.Helper()
+	defer r.e.lock()()
 	for _, path := range paths {
 		event.Node = r.find(path)
 		if _, err := r.apply(event); err != nil {
@@ -310,8 +324,9 @@ func (r *Run) each(event dag.Event, paths []string) {
 // the test ends.
 func Result[A, R any](r *Run, k heddle.Kind[A, R], path string) R {
 	r.e.t.Helper()
-	if o := r.Outcome(path); o != heddle.Succeeded {
-		r.e.t.Fatalf("sdktest: result of %q: it %s %s", path, word(o), r.Error(path))
+	defer r.e.lock()()
+	if o := r.outcome(path); o != heddle.Succeeded {
+		r.e.t.Fatalf("sdktest: result of %q: it %s %s", path, word(o), r.jobs[r.find(path)].err)
 	}
 	var v R
 	if raw := r.jobs[r.find(path)].result; len(raw) > 0 {

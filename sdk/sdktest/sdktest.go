@@ -8,9 +8,26 @@
 //	e.Drain()
 //	run.Want(map[string]heddle.Outcome{"charge": heddle.Succeeded})
 //
-// Handlers run one after the other on the goroutine that calls Drain or Advance;
-// an attempt takes no simulated time, so timeouts of attempts do not occur. An
-// Engine and its runs belong to one goroutine. The package starts none.
+// Handlers run one after the other on the goroutine that calls Drain or Advance,
+// and take the time they take: the simulated clock stands meanwhile. The package
+// starts no goroutine. While a handler runs, the handler itself and other
+// goroutines may use the engine and its runs, as with Run.Cancel.
+//
+// # Timeouts and cancelling
+//
+// An attempt that reaches its Timeout, or the Deadline over all attempts, sees
+// its context end with ErrTimeout, and is repeated as its policy says; on the
+// engine's clock it has taken just that long. Timeouts run on the clock of package
+// time, so put a test of one into a bubble of [testing/synctest], in which hours
+// pass at once and to the nanosecond; anywhere else it really waits. Timeouts of
+// heartbeats are not simulated.
+//
+// Run.Cancel of a running job ends the context of its handler with ErrCancelled.
+//
+// A handler that returns nil declares success, also when its context has ended.
+// One that does so because its context has ended has forgotten to return the
+// error, and fails the test: it has looked at its context and returns nil within a
+// millisecond of the end.
 package sdktest
 
 import (
@@ -18,6 +35,7 @@ import (
 	"container/heap"
 	"encoding/json"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,6 +54,7 @@ const maxRuns = 1_000_000
 type Engine struct {
 	t        testing.TB
 	log      *slog.Logger
+	mu       sync.Mutex // guards what follows, and the runs; not held while a handler runs
 	now      time.Time
 	handlers map[string]heddle.HandlerFunc
 	calls    map[string][][]byte
@@ -57,10 +76,22 @@ func New(t testing.TB) *Engine {
 
 // Register sets the handler of a kind; Kind.Handle and Kind.Do call it. Unlike
 // with a worker a later one replaces an earlier one.
-func (e *Engine) Register(kind string, h heddle.HandlerFunc) { e.handlers[kind] = h }
+func (e *Engine) Register(kind string, h heddle.HandlerFunc) {
+	defer e.lock()()
+	e.handlers[kind] = h
+}
+
+// lock takes the engine and gives the way to leave it.
+func (e *Engine) lock() (unlock func()) {
+	e.mu.Lock()
+	return e.mu.Unlock
+}
 
 // Now is the time on the engine's clock.
-func (e *Engine) Now() time.Time { return e.now }
+func (e *Engine) Now() time.Time {
+	defer e.lock()()
+	return e.now
+}
 
 // Submit submits a work. Mistakes end the test. Sequences are read twice: one
 // that does not give the same jobs both times ends the test too.
@@ -71,6 +102,7 @@ func (e *Engine) Submit(w heddle.Work) *Run {
 	if !bytes.Equal(first, second) {
 		e.t.Fatal("sdktest: the workflow is another one when it is read again: sequences given to AddAll must be repeatable")
 	}
+	defer e.lock()()
 	r, err := e.begin(s)
 	if err != nil {
 		e.t.Fatalf("sdktest: %v", err)
@@ -105,6 +137,12 @@ func (e *Engine) encode(w heddle.Work) (*heddlev1.Submission, []byte) {
 // time they were given (RunAt, Delay, a snooze) stay for Advance.
 func (e *Engine) Drain() {
 	e.t.Helper()
+	defer e.lock()()
+	e.drain()
+}
+
+func (e *Engine) drain() {
+	e.t.Helper()
 	for n := 0; ; n++ {
 		q := e.next()
 		if q == nil || len(e.retries) == 0 && (*q)[0].due.After(e.now) {
@@ -118,6 +156,7 @@ func (e *Engine) Drain() {
 // drains.
 func (e *Engine) Advance(d time.Duration) {
 	e.t.Helper()
+	defer e.lock()()
 	until := e.now.Add(max(d, 0))
 	for n := 0; ; n++ {
 		q := e.next()
@@ -129,7 +168,7 @@ func (e *Engine) Advance(d time.Duration) {
 	if until.After(e.now) {
 		e.now = until
 	}
-	e.Drain()
+	e.drain()
 }
 
 // next is the queue that holds the job due first; nil: there is none.
@@ -178,6 +217,7 @@ func Fail[A, R any](e *Engine, k heddle.Kind[A, R], err error) {
 // repeated attempts among them.
 func Calls[A, R any](e *Engine, k heddle.Kind[A, R]) []A {
 	e.t.Helper()
+	defer e.lock()()
 	all := make([]A, len(e.calls[k.Name()]))
 	for i, raw := range e.calls[k.Name()] {
 		if len(raw) == 0 {

@@ -326,6 +326,7 @@ type fatal struct{}
 
 func (s *spy) Helper()                   {}
 func (s *spy) Error(args ...any)         { s.text += fmt.Sprintln(args...) }
+func (s *spy) Errorf(f string, a ...any) { s.text += fmt.Sprintf(f, a...) }
 func (s *spy) Fatalf(f string, a ...any) { s.text += fmt.Sprintf(f, a...); panic(fatal{}) }
 func (s *spy) Fatal(args ...any)         { s.text += fmt.Sprint(args...); panic(fatal{}) }
 

@@ -76,20 +76,27 @@ func (l Limits) job(spec *heddlev1.JobSpec, d *defaults, out *model.Job) error {
 
 // args picks the arguments of a job and checks their size.
 func (l Limits) args(spec *heddlev1.JobSpec) ([]byte, error) {
-	if spec.GetArgsJson() == "" {
-		return spec.GetArgs(), l.body("args", len(spec.GetArgs()))
+	return l.either("args", spec.GetArgs(), spec.GetArgsJson())
+}
+
+// either gives what one of two fields holds: name, bytes as they are, and
+// name_json, JSON as text.
+func (l Limits) either(name string, raw []byte, text string) ([]byte, error) {
+	if text == "" {
+		return raw, l.body(name, len(raw))
 	}
-	if len(spec.GetArgs()) > 0 {
-		return nil, invalid("args_json", "is set beside args; give one of them")
+	field := name + "_json"
+	if len(raw) > 0 {
+		return nil, invalid(field, "is set beside %s; give one of them", name)
 	}
-	if err := l.body("args_json", len(spec.GetArgsJson())); err != nil {
+	if err := l.body(field, len(text)); err != nil {
 		return nil, err
 	}
-	args := []byte(spec.GetArgsJson())
-	if !json.Valid(args) {
-		return nil, invalid("args_json", "%q is not JSON", clip(spec.GetArgsJson()))
+	body := []byte(text)
+	if !json.Valid(body) {
+		return nil, invalid(field, "%q is not JSON", clip(text))
 	}
-	return args, nil
+	return body, nil
 }
 
 // body checks the size of arguments or a result.
@@ -100,8 +107,11 @@ func (l Limits) body(field string, size int) error {
 	return nil
 }
 
-// Result checks the size of a result.
-func (l Limits) Result(field string, result []byte) error { return l.body(field, len(result)) }
+// Result picks the result of a job, given as bytes or as JSON text, and checks
+// its size.
+func (l Limits) Result(result []byte, text string) ([]byte, error) {
+	return l.either("result", result, text)
+}
 
 // options checks a job's options, merges the headers of the submission into
 // them, and encodes them unless they are empty.

@@ -12,6 +12,41 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+const edgesOfGraph = `-- name: EdgesOfGraph :many
+SELECT parent, child, on_set FROM edges WHERE workflow_id = $1 LIMIT $2
+`
+
+type EdgesOfGraphParams struct {
+	WorkflowID fsm.WorkflowID
+	MaxRows    int32
+}
+
+type EdgesOfGraphRow struct {
+	Parent int32
+	Child  int32
+	OnSet  int16
+}
+
+func (q *Queries) EdgesOfGraph(ctx context.Context, arg EdgesOfGraphParams) ([]EdgesOfGraphRow, error) {
+	rows, err := q.db.Query(ctx, edgesOfGraph, arg.WorkflowID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []EdgesOfGraphRow
+	for rows.Next() {
+		var i EdgesOfGraphRow
+		if err := rows.Scan(&i.Parent, &i.Child, &i.OnSet); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const getGroupRanges = `-- name: GetGroupRanges :many
 SELECT workflow_id, los, grps, groups, merged FROM group_ranges WHERE workflow_id = $1
 `
@@ -252,6 +287,58 @@ func (q *Queries) ListGroups(ctx context.Context, workflowID fsm.WorkflowID) ([]
 			&i.IsBatch,
 			&i.Label,
 			&i.Kind,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const nodesOfGraph = `-- name: NodesOfGraph :many
+SELECT j.node, COALESCE(j.batch, 0)::int4 AS batch, j.route, COALESCE(j.name, '')::text AS name, false AS is_batch
+  FROM jobs j WHERE j.workflow_id = $2
+UNION ALL
+SELECT f.node, COALESCE(f.batch, 0)::int4, f.route, COALESCE(f.name, '')::text, false
+  FROM finished_jobs f WHERE f.workflow_id = $2
+UNION ALL
+SELECT b.node, b.parent, 0::int4, COALESCE(b.name, '')::text, true
+  FROM batches b WHERE b.workflow_id = $2
+ LIMIT $1
+`
+
+type NodesOfGraphParams struct {
+	MaxRows    int32
+	WorkflowID fsm.WorkflowID
+}
+
+type NodesOfGraphRow struct {
+	Node    int32
+	Batch   int32
+	Route   int32
+	Name    string
+	IsBatch bool
+}
+
+// The structure of a graph, as its cards need it. A batch has route 0.
+func (q *Queries) NodesOfGraph(ctx context.Context, arg NodesOfGraphParams) ([]NodesOfGraphRow, error) {
+	rows, err := q.db.Query(ctx, nodesOfGraph, arg.MaxRows, arg.WorkflowID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []NodesOfGraphRow
+	for rows.Next() {
+		var i NodesOfGraphRow
+		if err := rows.Scan(
+			&i.Node,
+			&i.Batch,
+			&i.Route,
+			&i.Name,
+			&i.IsBatch,
 		); err != nil {
 			return nil, err
 		}

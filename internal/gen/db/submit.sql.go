@@ -49,7 +49,7 @@ RETURNING j.workflow_id
 
 // The probe of lone jobs that were just inserted: one whose first submission
 // has ended already goes again. It must be a later statement than the insert,
-// with a snapshot of its own (PROTOCOL C7).
+// with a snapshot of its own (C7).
 func (q *Queries) DeleteResurrectedJobs(ctx context.Context, ids []fsm.WorkflowID) ([]fsm.WorkflowID, error) {
 	rows, err := q.db.Query(ctx, deleteResurrectedJobs, ids)
 	if err != nil {

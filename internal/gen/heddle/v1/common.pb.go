@@ -1091,8 +1091,12 @@ type Job struct {
 	ReleasedBy      int32      `protobuf:"varint,22,opt,name=released_by,json=releasedBy,proto3" json:"released_by,omitempty"`
 	CancelRequested bool       `protobuf:"varint,23,opt,name=cancel_requested,json=cancelRequested,proto3" json:"cancel_requested,omitempty"`
 	Attempts        []*Attempt `protobuf:"bytes,24,rep,name=attempts,proto3" json:"attempts,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// args and result as text, where they are JSON; only in answers that are JSON
+	// themselves.
+	ArgsJson      string `protobuf:"bytes,25,opt,name=args_json,json=argsJson,proto3" json:"args_json,omitempty"`
+	ResultJson    string `protobuf:"bytes,26,opt,name=result_json,json=resultJson,proto3" json:"result_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -1293,6 +1297,20 @@ func (x *Job) GetAttempts() []*Attempt {
 	return nil
 }
 
+func (x *Job) GetArgsJson() string {
+	if x != nil {
+		return x.ArgsJson
+	}
+	return ""
+}
+
+func (x *Job) GetResultJson() string {
+	if x != nil {
+		return x.ResultJson
+	}
+	return ""
+}
+
 // Attempt is one counted or uncounted try that did not finish its job.
 type Attempt struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1455,7 +1473,7 @@ const file_heddle_v1_common_proto_rawDesc = "" +
 	"\x06failed\x18\b \x01(\x03R\x06failed\x12\x1c\n" +
 	"\tcancelled\x18\t \x01(\x03R\tcancelled\x12\x18\n" +
 	"\askipped\x18\n" +
-	" \x01(\x03R\askipped\"\x9e\x06\n" +
+	" \x01(\x03R\askipped\"\xdc\x06\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vworkflow_id\x18\x02 \x01(\tR\n" +
@@ -1486,7 +1504,10 @@ const file_heddle_v1_common_proto_rawDesc = "" +
 	"\vreleased_by\x18\x16 \x01(\x05R\n" +
 	"releasedBy\x12)\n" +
 	"\x10cancel_requested\x18\x17 \x01(\bR\x0fcancelRequested\x12.\n" +
-	"\battempts\x18\x18 \x03(\v2\x12.heddle.v1.AttemptR\battempts\"\xdb\x01\n" +
+	"\battempts\x18\x18 \x03(\v2\x12.heddle.v1.AttemptR\battempts\x12\x1b\n" +
+	"\targs_json\x18\x19 \x01(\tR\bargsJson\x12\x1f\n" +
+	"\vresult_json\x18\x1a \x01(\tR\n" +
+	"resultJson\"\xdb\x01\n" +
 	"\aAttempt\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x05R\aattempt\x12\x10\n" +
 	"\x03how\x18\x02 \x01(\tR\x03how\x12\x16\n" +

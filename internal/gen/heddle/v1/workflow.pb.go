@@ -1819,8 +1819,11 @@ type WaitResponse struct {
 	Ended bool                   `protobuf:"varint,1,opt,name=ended,proto3" json:"ended,omitempty"`
 	State State                  `protobuf:"varint,2,opt,name=state,proto3,enum=heddle.v1.State" json:"state,omitempty"`
 	// Result and error of a job.
-	Result        []byte `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
-	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	Result []byte `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
+	Error  string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	// The result as text, where it is JSON; only in answers that are JSON
+	// themselves.
+	ResultJson    string `protobuf:"bytes,5,opt,name=result_json,json=resultJson,proto3" json:"result_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1879,6 +1882,13 @@ func (x *WaitResponse) GetResult() []byte {
 func (x *WaitResponse) GetError() string {
 	if x != nil {
 		return x.Error
+	}
+	return ""
+}
+
+func (x *WaitResponse) GetResultJson() string {
+	if x != nil {
+		return x.ResultJson
 	}
 	return ""
 }
@@ -2306,12 +2316,14 @@ func (x *RetryResponse) GetJobs() int32 {
 }
 
 type DismissRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	WorkflowId    string                 `protobuf:"bytes,1,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	Result        []byte                 `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
-	Note          string                 `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
-	Node          int32                  `protobuf:"varint,5,opt,name=node,proto3" json:"node,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	WorkflowId string                 `protobuf:"bytes,1,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
+	Path       string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Result     []byte                 `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
+	Note       string                 `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
+	Node       int32                  `protobuf:"varint,5,opt,name=node,proto3" json:"node,omitempty"`
+	// The result as JSON text. Exclusive with result.
+	ResultJson    string `protobuf:"bytes,6,opt,name=result_json,json=resultJson,proto3" json:"result_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2379,6 +2391,13 @@ func (x *DismissRequest) GetNode() int32 {
 		return x.Node
 	}
 	return 0
+}
+
+func (x *DismissRequest) GetResultJson() string {
+	if x != nil {
+		return x.ResultJson
+	}
+	return ""
 }
 
 type DismissResponse struct {
@@ -3005,12 +3024,14 @@ const file_heddle_v1_workflow_proto_rawDesc = "" +
 	"workflowId\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x123\n" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12)\n" +
-	"\x05lease\x18\x04 \x01(\v2\x13.heddle.v1.LeaseRefR\x05lease\"z\n" +
+	"\x05lease\x18\x04 \x01(\v2\x13.heddle.v1.LeaseRefR\x05lease\"\x9b\x01\n" +
 	"\fWaitResponse\x12\x14\n" +
 	"\x05ended\x18\x01 \x01(\bR\x05ended\x12&\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x10.heddle.v1.StateR\x05state\x12\x16\n" +
 	"\x06result\x18\x03 \x01(\fR\x06result\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error\"b\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\x12\x1f\n" +
+	"\vresult_json\x18\x05 \x01(\tR\n" +
+	"resultJson\"b\n" +
 	"\x0eResultsRequest\x12\x1f\n" +
 	"\vworkflow_id\x18\x01 \x01(\tR\n" +
 	"workflowId\x12\x1b\n" +
@@ -3042,14 +3063,16 @@ const file_heddle_v1_workflow_proto_rawDesc = "" +
 	"downstream\x12\x12\n" +
 	"\x04node\x18\x04 \x01(\x05R\x04node\"#\n" +
 	"\rRetryResponse\x12\x12\n" +
-	"\x04jobs\x18\x01 \x01(\x05R\x04jobs\"\x85\x01\n" +
+	"\x04jobs\x18\x01 \x01(\x05R\x04jobs\"\xa6\x01\n" +
 	"\x0eDismissRequest\x12\x1f\n" +
 	"\vworkflow_id\x18\x01 \x01(\tR\n" +
 	"workflowId\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
 	"\x06result\x18\x03 \x01(\fR\x06result\x12\x12\n" +
 	"\x04note\x18\x04 \x01(\tR\x04note\x12\x12\n" +
-	"\x04node\x18\x05 \x01(\x05R\x04node\"\x11\n" +
+	"\x04node\x18\x05 \x01(\x05R\x04node\x12\x1f\n" +
+	"\vresult_json\x18\x06 \x01(\tR\n" +
+	"resultJson\"\x11\n" +
 	"\x0fDismissResponse\"X\n" +
 	"\rGiveUpRequest\x12\x1f\n" +
 	"\vworkflow_id\x18\x01 \x01(\tR\n" +
