@@ -76,6 +76,26 @@ func (w *rawWorker) beat(held ...restLease) answer {
 	return w.s.post(w.t, "WorkerService/Heartbeat", body+"]}")
 }
 
+// alive sends heartbeats that close no poll, as a worker does while it waits,
+// until the function it gives is called.
+func (w *rawWorker) alive(every time.Duration) (stop func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			w.s.post(w.t, "WorkerService/Heartbeat", fmt.Sprintf(`{"session": %q, "pollsClosed": "0"}`, w.session))
+			select {
+			case <-tick.C:
+			case <-end:
+				return
+			}
+		}
+	}()
+	return func() { close(end); <-ended }
+}
+
 func (s *server) raw(t testing.TB) string {
 	t.Helper()
 	id := newID()
@@ -139,6 +159,7 @@ func TestReportAfterTheLeaseWasLost(t *testing.T) {
 	id := s.raw(t)
 	lost := silent.poll()
 	next := s.rawWorker(t)
+	defer next.alive(200 * time.Millisecond)()
 	l := next.poll() // answered once the silent session is lost
 	if l.WorkflowID != lost.WorkflowID || l.Lease == lost.Lease {
 		t.Fatalf("leased %+v after %+v", l, lost)
