@@ -22,15 +22,18 @@ var _ api.Scheduler = scheduler{}
 
 // apiError gives the scheduler's errors the names the API branches on.
 func apiError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, raftsched.ErrNotLeader):
-		return fmt.Errorf("%w: %w", api.ErrNotLeader, err)
-	case errors.Is(err, raftsched.ErrUnknownSession):
-		return fmt.Errorf("%w: %w", api.ErrUnknownSession, err)
-	case errors.Is(err, raftsched.ErrStaleLease):
-		return fmt.Errorf("%w: %w", api.ErrStaleLease, err)
+	for _, known := range []struct{ theirs, ours error }{
+		{raftsched.ErrNotLeader, api.ErrNotLeader},
+		{raftsched.ErrUnknownSession, api.ErrUnknownSession},
+		{raftsched.ErrStaleLease, api.ErrStaleLease},
+	} {
+		switch {
+		case !errors.Is(err, known.theirs):
+		case err.Error() == known.ours.Error():
+			return known.ours // nothing more is said: not twice
+		default:
+			return fmt.Errorf("%w: %w", known.ours, err)
+		}
 	}
 	return err
 }
