@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/heddle-io/heddle/internal/pgtest"
 )
@@ -59,6 +60,9 @@ type server struct {
 	log  bytes.Buffer
 }
 
+// startLimit is far beyond what a start takes on a busy machine.
+const startLimit = time.Minute
+
 // launch starts the command and returns when it has printed its address.
 func launch(t *testing.T, args ...string) *server {
 	t.Helper()
@@ -72,6 +76,9 @@ func launch(t *testing.T, args ...string) *server {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	// One that does not get ready is ended, so that its log can be read.
+	late := time.AfterFunc(startLimit, func() { s.cmd.Process.Kill() })
+	defer late.Stop()
 	lines := bufio.NewScanner(stdout)
 	for s.addr == "" && lines.Scan() {
 		if _, addr, ok := strings.Cut(lines.Text(), "http://"); ok && strings.Contains(lines.Text(), "API") {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	. "github.com/heddle-io/heddle/internal/enginetest"
 	heddlev1 "github.com/heddle-io/heddle/internal/gen/heddle/v1"
@@ -47,8 +48,14 @@ func TestKilledUnderLoad(t *testing.T) {
 		ids = append(ids, c.Put(subs...)...)
 	}
 	for range 2 {
-		for range jobs / 4 {
-			<-begun
+		stuck := time.After(startLimit)
+		for n := range jobs / 4 {
+			select {
+			case <-begun:
+			case <-stuck:
+				s.kill()
+				t.Fatalf("only %d jobs began:\n%s", n, s.log.String())
+			}
 		}
 		addr := s.addr
 		s.kill()
