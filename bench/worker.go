@@ -194,8 +194,6 @@ func (w *worker) last() events {
 	return w.ev
 }
 
-func (w *worker) handled() int { return w.last().jobs }
-
 // wait until the worker has told enough.
 func (w *worker) wait(ctx context.Context, enough func(*events) bool) error {
 	for {

@@ -114,11 +114,14 @@ func whileWorking(ctx context.Context, s system, o options, r *Result, callers, 
 	for range callers {
 		wg.Go(func() {
 			for time.Now().Before(end) && ctx.Err() == nil {
-				if maxAhead > 0 && int(jobs.Load())-w.handled() > maxAhead {
-					time.Sleep(time.Millisecond) // the bound is coarse on purpose
-					continue
+				err := error(nil)
+				if maxAhead > 0 {
+					err = w.wait(ctx, func(e *events) bool { return int(jobs.Load())-e.jobs <= maxAhead })
 				}
-				if err := call(ctx); err != nil {
+				if err == nil {
+					err = call(ctx)
+				}
+				if err != nil {
 					errs <- err
 					return
 				}

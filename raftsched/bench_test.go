@@ -58,9 +58,11 @@ func BenchmarkGrants(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer n.Stop(context.Background())
+			tick := time.NewTicker(time.Millisecond)
 			for !n.Ready() {
-				time.Sleep(time.Millisecond)
+				<-tick.C
 			}
+			tick.Stop()
 			var left atomic.Int64
 			work := func() error {
 				session, _, err := n.OpenSession(context.Background(), "w", "p")

@@ -36,7 +36,7 @@ func turnableClock(t testing.TB) (dsn string, set func(step time.Duration)) {
 	}
 	return dsn, func(step time.Duration) {
 		t.Helper()
-		pgtest.Exec(t, dsn, fmt.Sprintf("UPDATE turned.clock SET step = interval '%d milliseconds'", step.Milliseconds()))
+		pgtest.Exec(t, dsn, "UPDATE turned.clock SET step = make_interval(secs => $1)", step.Seconds())
 	}
 }
 

@@ -63,7 +63,7 @@ func DSN(t testing.TB) string {
 }
 
 // Exec runs one statement on a connection of its own.
-func Exec(t testing.TB, dsn, sql string) {
+func Exec(t testing.TB, dsn, sql string, args ...any) {
 	t.Helper()
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, dsn)
@@ -71,7 +71,7 @@ func Exec(t testing.TB, dsn, sql string) {
 		t.Fatalf("connect: %v", err)
 	}
 	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, sql); err != nil {
+	if _, err := conn.Exec(ctx, sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
