@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/heddle-io/heddle/dag"
@@ -171,6 +172,31 @@ func (c commander) SetQueuePaused(ctx context.Context, queue string, paused bool
 		return err
 	}
 	c.e.node.SetQueuePaused(queue, paused)
+	return nil
+}
+
+// RunNow implements api.Commander.
+func (c commander) RunNow(ctx context.Context, job fsm.JobID) error {
+	return c.e.command(ctx, job.Workflow, func(ctx context.Context, reign model.Reign, leased []int32) (model.Effects, error) {
+		return c.e.store.RunNow(ctx, reign, job, leased)
+	})
+}
+
+// Drain implements api.Commander. It is noted in the audit before it is done:
+// it needs no transaction that could carry both.
+func (c commander) Drain(ctx context.Context, session uint64) error {
+	if _, leading := c.e.reign(); !leading {
+		return api.ErrNotLeader
+	}
+	if !slices.ContainsFunc(c.e.node.Sessions(), func(s raftsched.SessionInfo) bool { return s.ID == session && !s.Closing }) {
+		return fmt.Errorf("%w: session %d", model.ErrNotFound, session)
+	}
+	if err := c.e.store.Audit(ctx, "drain", fmt.Sprintf("session %d, worker %s", session, c.e.workerOf(session))); err != nil {
+		return err
+	}
+	if !c.e.node.Drain(session) {
+		return fmt.Errorf("%w: session %d", model.ErrNotFound, session)
+	}
 	return nil
 }
 

@@ -280,7 +280,16 @@ func TestCancelInDoubt(t *testing.T) {
 	if err := <-answered; connect.CodeOf(err) != connect.CodeUnavailable {
 		t.Fatalf("a cancel in doubt was answered %v", err)
 	}
-	w := c.Work(1, map[string]Handler{"k": ok})
+	// Its session opens once a leader dispatches.
+	w, opened := c.NewWorker(1, map[string]Handler{"k": ok}), make(chan struct{})
+	go func() {
+		w.Start()
+		close(opened)
+	}()
+	t.Cleanup(func() {
+		<-opened
+		w.Die()
+	})
 	// Either a leader waits for the transaction, or the job starts.
 	poll(t, "a waiting leader, or a start", func() bool {
 		var waiting int

@@ -61,6 +61,7 @@ type completer struct {
 	held     *heldJobs
 	wait     time.Duration // how long a report waits for its answer
 	onEffect func(*model.Effects)
+	tally    *tally
 
 	seed     maphash.Seed
 	flushers []*flusher
@@ -153,6 +154,9 @@ func (c *completer) start(flushers int) {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.closed = make(chan struct{})
 	c.seed = maphash.MakeSeed()
+	if c.tally == nil {
+		c.tally = &tally{}
+	}
 	c.found.wake = make(chan struct{}, 1)
 	for range flushers {
 		f := &flusher{c: c, wake: make(chan struct{}, 1)}

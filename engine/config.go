@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 
@@ -42,9 +43,34 @@ type Config struct {
 	// NodeID names this engine in its cluster. Default "engine".
 	NodeID string
 
-	// Listen is the address of the engine's own API server, as
-	// "127.0.0.1:7400"; port 0 picks one. Empty: none; serve Handler instead.
+	// Listen is the address of the engine's own server, as "127.0.0.1:7400";
+	// port 0 picks one. API and Raft share it. Empty: none; serve Handler
+	// instead. Beyond this machine it takes TLS, or AllowPlaintext.
 	Listen string
+	// Advertise is the host:port by which workers and other nodes reach this
+	// one. Default: what Listen says, unless that is every address of the
+	// machine.
+	Advertise string
+	// Peers are the host:port of nodes of the cluster; the own one may be among
+	// them. A new node joins the cluster it finds there; one that has a log
+	// already comes back to its own. Empty: a cluster of one, which others may
+	// join.
+	Peers []string
+	// ClusterExpect is how many new nodes begin a cluster, once they have met.
+	// The same for all of them; 3 or 5. 0: a new node with Peers only joins.
+	ClusterExpect int
+	// TLSCert and TLSKey are the files of this node's certificate, in PEM; with
+	// them Listen speaks TLS only. TLSCA has the certificates that vouch for
+	// other nodes, and for clients that show one; a cluster with TLS needs it.
+	// Each node's certificate must name its node id: as DNS name, or as the URI
+	// heddle:<id>. Files that change are read again.
+	TLSCert, TLSKey, TLSCA string
+	// AllowPlaintext lets Listen be beyond this machine without TLS: whoever is
+	// on the way can read everything, tokens too, and pass for a node's Raft.
+	AllowPlaintext bool
+	// RaftProfile has the timings of elections: "lan" or, for nodes far apart,
+	// "wan". The same on all nodes. Default "lan".
+	RaftProfile string
 	// Pprof is the loopback address of the profiling server. Empty: none.
 	Pprof string
 
@@ -66,6 +92,33 @@ type Config struct {
 	// MaxNodes bounds the nodes of one graph. Default 1,100,000, for a million jobs
 	// and their batches.
 	MaxNodes int
+
+	// Prefix is the path under which Handler is mounted, as "/admin/heddle", if
+	// the mount does not strip it (http.StripPrefix). Default: the root.
+	Prefix string
+	// Tokens is a file of tokens, which are then demanded of everybody: a line
+	// each, "name role sha256:hash"; NewToken makes one. It is read again when
+	// it changes. Empty: callers on this machine are admins, as long as they
+	// come by no proxy, and others have the role Anonymous.
+	Tokens string
+	// Anonymous is the role of callers that show no token. Default: none, they
+	// are refused.
+	Anonymous Role
+	// Authorize, for an engine that is mounted in a server of your own, says
+	// who sent a request, in place of Tokens. An error refuses the caller and
+	// is told to it.
+	Authorize func(r *http.Request) (name string, role Role, err error)
+	// ClusterSecret is what the nodes of a cluster without certificates know
+	// each other by; the same on all of them, at least 16 bytes.
+	ClusterSecret string
+	// ReadOnly refuses every change that somebody asks for. Jobs that are there
+	// go on.
+	ReadOnly bool
+	// HidePayloads keeps arguments and results of jobs from viewers.
+	HidePayloads bool
+	// Demo is a workflow that the admin page offers to submit while there is
+	// none: a SubmitRequest as JSON. For development. Nil: none.
+	Demo []byte
 
 	// Version is told to people and to other nodes.
 	Version string
@@ -109,11 +162,8 @@ func (c Config) Validate() error {
 	if c.NodeID == "" || len(c.NodeID) > 100 {
 		fault("NodeID: %q does not have 1 to 100 bytes", c.NodeID)
 	}
-	if c.Listen != "" {
-		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-			fault("Listen: %w", err)
-		}
-	}
+	c.validateCluster(fault)
+	c.validateAccess(fault)
 	if c.Pprof != "" {
 		if host, _, err := net.SplitHostPort(c.Pprof); err != nil {
 			fault("Pprof: %w", err)

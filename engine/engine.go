@@ -3,12 +3,14 @@
 // leader does, and the API. It is the engine as a library; cmd/engine is a thin
 // program around it.
 //
-// New checks the configuration. Start opens the store, becomes leader and
-// returns when jobs are dispatched; it starts all goroutines, and Stop waits
-// for all of them. An Engine is started and stopped once.
+// New checks the configuration. Start opens the store and returns when jobs are
+// dispatched; as a member of a cluster, when calls are taken. It starts all
+// goroutines, and Stop waits for all of them. An Engine is started and stopped
+// once.
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/heddle-io/heddle/engine/access"
 	"github.com/heddle-io/heddle/engine/model"
 	"github.com/heddle-io/heddle/engine/store"
 	heddlev1 "github.com/heddle-io/heddle/internal/gen/heddle/v1"
@@ -50,8 +53,16 @@ type Engine struct {
 	routes    routeNames
 	sessions  sessionNames
 	leader    leaderWork
+	tally     tally
+	live      *liveHub
 	inbox     inbox
 	front     front
+	gate      *access.Gate
+	cluster   cluster
+	meters    *meters
+
+	leadership leadership
+	hints      hints
 
 	starting sync.Mutex      // held by Start
 	aborted  context.Context // ends a start under way
@@ -67,8 +78,12 @@ type Engine struct {
 	state atomic.Int32 // stateNew, stateStarted, stateStopped
 }
 
-// stopTime bounds a stop whose context has no end of its own.
-const stopTime = 30 * time.Second
+const (
+	// stopTime bounds a stop whose context has no end of its own.
+	stopTime = 30 * time.Second
+	// handOverTime bounds how long a stop waits for another leader.
+	handOverTime = 5 * time.Second
+)
 
 const (
 	stateNew int32 = iota
@@ -85,16 +100,26 @@ func New(cfg Config) (*Engine, error) {
 		cfg.Logger = slog.Default()
 	}
 	e := &Engine{cfg: cfg, log: cfg.Logger, clock: newDBClock(), led: make(chan struct{}), fatal: make(chan error, 1)}
+	gate, err := e.newGate()
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	e.gate = gate
 	e.life, e.end = context.WithCancel(context.Background())
 	e.aborted, e.abort = context.WithCancel(context.Background())
 	e.front.init(e)
+	e.meters = newMeters(e)
 	e.leader.init()
+	e.leadership.init(e)
+	e.hints.init(e)
 	return e, nil
 }
 
 // Start returns when the engine dispatches jobs, or with the error why it
-// cannot. While Postgres cannot be reached it waits, and says so in the log,
-// until ctx ends. ctx bounds the start only.
+// cannot. A member of a cluster returns when it takes calls: submissions and
+// reads need no leader, and other calls wait for one; /readyz tells when there
+// is. While Postgres cannot be reached Start waits, and says so in the log, until
+// ctx ends. ctx bounds the start only.
 func (e *Engine) Start(ctx context.Context) error {
 	if !e.state.CompareAndSwap(stateNew, stateStarted) {
 		return errors.New("engine: started or stopped already")
@@ -125,10 +150,16 @@ func (e *Engine) start(ctx context.Context) error {
 		}
 		e.lock = lock
 	}
+	if err := e.cluster.open(e); err != nil {
+		return err
+	}
 	// The addresses are taken first: a second engine fails before it touches
 	// anything.
 	if err := e.front.listen(); err != nil {
 		return err
+	}
+	for _, w := range e.cfg.warnings() {
+		e.log.Warn(w)
 	}
 	if err := e.openStore(ctx); err != nil {
 		return err
@@ -139,48 +170,48 @@ func (e *Engine) start(ctx context.Context) error {
 	if err := e.store.EnsurePartitions(ctx); err != nil {
 		return fmt.Errorf("partitions: %w", err)
 	}
-	e.hub = newWatchHub(e.log, e.store.Ended)
+	e.hub = newWatchHub(e.log, e.leads, e.store.Ended)
 	e.wg.Go(func() { e.hub.run(e.life) })
+	e.live = newLiveHub(e.life, e.store, looks{e})
+	e.wg.Go(func() { e.writeTally(e.life) })
 
-	foreign := make(chan error, 1)
-	e.sched = &schedStore{store: e.store, clock: e.clock, refused: func(err error) {
-		select {
-		case foreign <- err:
-		default:
-		}
-	}}
+	e.cluster.foreign.init(e)
+	e.sched = &schedStore{store: e.store, clock: e.clock, foreign: &e.cluster.foreign}
 	e.completer = &completer{
-		log: e.log, store: e.store, reign: e.reign, now: e.clock.now, worker: e.workerOf,
-		limits: e.cfg.limits(), held: newHeldJobs(), wait: e.cfg.ReportWait, onEffect: e.effects,
-	}
-	if e.cfg.Adopt || e.cfg.Ephemeral {
-		if err := e.store.Disown(ctx); err != nil {
-			return err
-		}
+		log: e.log, store: measured{e.store, e.meters}, reign: e.reign, now: e.clock.now, worker: e.workerOf,
+		limits: e.cfg.limits(), held: newHeldJobs(), wait: e.cfg.ReportWait, onEffect: e.effects, tally: &e.tally,
 	}
 	node, err := raftsched.New(e.nodeConfig(), e.sched, e.completer)
 	if err != nil {
 		return err
 	}
 	e.node, e.completer.sched = node, node
+	e.store.ShowLeases(node)
 	e.completer.start(e.cfg.Flushers)
 	if err := node.Start(ctx); err != nil {
 		e.node = nil
 		return err
 	}
-	select {
-	case <-e.led:
-	case err := <-foreign:
-		return fmt.Errorf("%w; if its data directory is lost for good, start once with Adopt: what was running then runs again", err)
-	case err := <-e.fatal:
+	e.wg.Go(func() { e.leadership.run(e.life) })
+	e.wg.Go(func() { e.hints.run(e.life) })
+	if err := e.cluster.within(); err != nil {
 		return err
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the scheduler: %w", ctx.Err())
+	}
+	if e.cluster.alone() {
+		select {
+		case <-e.led:
+		case err := <-e.cluster.foreign.found:
+			return fmt.Errorf("%w; if its data directory is lost for good, start once with Adopt: what was running then runs again", err)
+		case err := <-e.fatal:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the scheduler: %w", ctx.Err())
+		}
 	}
 	if err := e.front.open(); err != nil {
 		return err
 	}
-	e.log.Info("engine started", "listen", e.Addr(), "data_dir", e.cfg.DataDir, "version", e.cfg.Version)
+	e.log.Info("engine started", "listen", e.Addr(), "advertise", e.cluster.address, "node", e.cfg.NodeID, "data_dir", e.cfg.DataDir, "version", e.cfg.Version)
 	return nil
 }
 
@@ -193,7 +224,12 @@ func (e *Engine) nodeConfig() raftsched.Config {
 	if !e.cfg.Ephemeral {
 		c.Dir = filepath.Join(e.cfg.DataDir, "raft")
 	}
-	c.APIAddr, c.SessionTTL, c.Logger = e.Addr(), e.cfg.SessionTTL, e.log
+	c.Raft, _ = raftsched.RaftProfile(e.cfg.RaftProfile) // Validate has seen it
+	c.APIAddr, c.SessionTTL, c.Logger = e.cluster.api, e.cfg.SessionTTL, e.log
+	if e.cluster.joinable() {
+		c.Network, c.Address, c.Peers = e.front.port.Raft(), e.cluster.address, e.cluster.peers
+		c.PeerAddrs, c.Expect = e.cfg.Peers, e.cfg.ClusterExpect
+	}
 	c.TimeoutOf = attemptTimeout
 	c.CancelTold = func(flags int32) bool { return flags&store.FlagCancelled != 0 }
 	// Whoever holds the directory's lock knows that the engine before it has
@@ -255,7 +291,7 @@ func (e *Engine) tryStore(ctx context.Context) error {
 		}
 	}
 	s, err := store.Open(ctx, store.Config{
-		DSN: e.cfg.Postgres, Schema: e.cfg.Schema, MaxConns: max(e.cfg.MaxConns-8, 4), MaxBody: e.cfg.MaxBody, Logger: e.log,
+		DSN: e.cfg.Postgres, Schema: e.cfg.Schema, MaxConns: max(e.cfg.MaxConns-12, 4), MaxBody: e.cfg.MaxBody, Logger: e.log,
 	})
 	e.store = s
 	return err
@@ -290,6 +326,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
 	var errs []error
+	e.handOver(ctx)
 	e.front.drain(ctx)
 	if e.completer != nil && e.completer.ctx != nil {
 		e.completer.stop(ctx)
@@ -298,8 +335,12 @@ func (e *Engine) Stop(ctx context.Context) error {
 		errs = append(errs, e.node.Stop(ctx))
 	}
 	e.front.close(ctx)
+	e.cluster.close()
 	e.end()
 	e.wg.Wait()
+	if e.live != nil {
+		e.live.wait()
+	}
 	if e.store != nil {
 		e.store.Close()
 	}
@@ -313,13 +354,39 @@ func (e *Engine) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Handler serves the API: Connect, gRPC, gRPC-Web and JSON. It may be mounted
-// in a server of the caller's own, at the root; gRPC needs HTTP/2. Before Start
-// has returned, and after Stop, it answers that the engine is unavailable.
+// handOver lets another node lead before this one stops, so that the others wait
+// for nothing that it still has to do.
+func (e *Engine) handOver(ctx context.Context) {
+	if e.node == nil || !e.node.Ready() || len(e.node.Status().Members) < 2 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTime)
+	defer cancel()
+	if leader, err := e.node.Transfer(ctx, ""); err != nil {
+		e.log.Warn("leadership not handed over", "error", err)
+	} else {
+		e.log.Info("leadership handed over", "leader", leader)
+	}
+}
+
+// Handler serves the API (Connect, gRPC, gRPC-Web and JSON) and the admin page.
+// It may be mounted in a server of the caller's own: at the root, under a path
+// that http.StripPrefix takes off, or under Config.Prefix; gRPC needs HTTP/2 and
+// the root. Config.Authorize says who may what there. Before Start has returned,
+// and after Stop, it answers that the engine is unavailable.
 func (e *Engine) Handler() http.Handler { return &e.front }
 
 // Addr is where the engine's own API server listens, "" if it has none.
 func (e *Engine) Addr() string { return e.front.addr() }
+
+// URL is where workers and other nodes call this engine's API: at the address it
+// advertises, or else where it listens. "" if it has no server of its own.
+func (e *Engine) URL() string {
+	if e.front.port == nil {
+		return ""
+	}
+	return e.cluster.peers.scheme + cmp.Or(e.cluster.address, e.Addr())
+}
 
 // reign is the one under which this node may write, if it leads.
 func (e *Engine) reign() (model.Reign, bool) {
@@ -330,6 +397,9 @@ func (e *Engine) reign() (model.Reign, bool) {
 	}
 	return *r, true
 }
+
+// leads reports whether this node leads and dispatches.
+func (e *Engine) leads() bool { return e.node != nil && e.node.Ready() }
 
 // effects hands on what a committed transaction changed beyond what the
 // scheduler was told in its Done.

@@ -215,6 +215,7 @@ func (f *flusher) done(group []item, flushed []model.Flushed, effects *model.Eff
 	c.sched.Done(raftsched.Done{Ended: ended, Ready: effects.Ready, Mark: mark, Gone: gone})
 	c.held.ended(ended)
 	c.finished.Add(int64(len(ended) + len(gone)))
+	c.tally.ended(c.now(), group, flushed)
 	for i := range group {
 		it := &group[i]
 		switch {

@@ -16,11 +16,15 @@ import (
 
 	"github.com/heddle-io/heddle/engine/api"
 	"github.com/heddle-io/heddle/internal/gen/heddle/v1/heddlev1connect"
+	"github.com/heddle-io/heddle/internal/port"
 )
 
 const (
 	// drainTime bounds how long a stop waits for calls under way.
 	drainTime = 5 * time.Second
+	// lateTime bounds how long a stop waits for connections that have just been
+	// made.
+	lateTime = 250 * time.Millisecond
 	// maxStreams is how many calls one HTTP/2 connection may have open.
 	maxStreams = 4096
 )
@@ -32,7 +36,7 @@ type front struct {
 	e        *Engine
 	api      atomic.Pointer[http.Handler]
 	refuse   *connect.ErrorWriter
-	listener net.Listener
+	port     *port.Port // nil: none of its own
 	profiles net.Listener
 	servers  []*http.Server
 	wg       sync.WaitGroup
@@ -55,10 +59,13 @@ func (f *front) init(e *Engine) {
 func (f *front) listen() error {
 	var err error
 	if a := f.e.cfg.Listen; a != "" {
-		if f.listener, err = net.Listen("tcp", a); err != nil {
+		l, err := net.Listen("tcp", a)
+		if err != nil {
 			return fmt.Errorf("listen: %w", err)
 		}
-		f.run(f.listener, f)
+		f.port = port.New(l, port.Config{Node: f.e.cfg.NodeID, Identity: f.e.cluster.identity, Logger: f.e.log})
+		f.e.cluster.listens(f.port)
+		f.run(f.port.API(), f)
 	}
 	if a := f.e.cfg.Pprof; a != "" {
 		if f.profiles, err = net.Listen("tcp", a); err != nil {
@@ -82,10 +89,11 @@ func (f *front) open() error {
 	config.Limits, config.SessionTTL, config.Logger = e.cfg.limits(), e.cfg.SessionTTL, e.log
 	config.MaxRequest = max(config.MaxRequest, 2*e.cfg.MaxBody+64<<10)
 	config.Interceptors = []connect.Interceptor{stopping{}}
+	config.Prefix, config.Gate, config.Page, config.Dev = e.cfg.Prefix, e.gate, e.page, e.cfg.Demo != nil
 	handler, err := api.New(config, api.Deps{
 		Reader: reader{e}, Submitter: submitter{e}, Scheduler: scheduler{e}, Completer: e.completer,
-		Commander: commander{e}, Watcher: e.hub, Ping: e.store.Ping,
-		Containers: scheduler{e}.containers,
+		Commander: commander{e}, Watcher: e.hub, Pages: e.store, Live: e.live, Sessions: looks{e}, Operations: operations{e}, Ping: e.store.Ping, Cluster: &e.cluster, Metrics: e.meters.handler(),
+		Routing: api.Routing{Node: e.cfg.NodeID, Leadership: &e.leadership, Transport: e.cluster.peers.transport},
 	})
 	if err != nil {
 		return fmt.Errorf("api: %w", err)
@@ -97,6 +105,7 @@ func (f *front) open() error {
 func (f *front) run(l net.Listener, h http.Handler) {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	s := &http.Server{
 		Handler: h, Protocols: &protocols, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
@@ -111,10 +120,10 @@ func (f *front) run(l net.Listener, h http.Handler) {
 }
 
 func (f *front) addr() string {
-	if f.listener == nil {
+	if f.port == nil {
 		return ""
 	}
-	return f.listener.Addr().String()
+	return f.port.Addr().String()
 }
 
 // ServeHTTP implements http.Handler.
@@ -157,6 +166,7 @@ func isLong(path string) bool {
 	for _, p := range []string{
 		heddlev1connect.WorkerServicePollProcedure, heddlev1connect.WorkerServiceHeartbeatProcedure,
 		heddlev1connect.WorkflowServiceWatchProcedure, heddlev1connect.WorkflowServiceWaitProcedure,
+		heddlev1connect.LiveServiceWatchProcedure,
 	} {
 		if strings.HasSuffix(path, p) {
 			return true
@@ -206,16 +216,23 @@ func (f *front) drain(ctx context.Context) {
 func (f *front) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
+	if f.port != nil {
+		// A call that has just been sent is told that the engine stops.
+		late, cancel := context.WithTimeout(ctx, lateTime)
+		f.port.Drain(late)
+		cancel()
+	}
 	for _, s := range f.servers {
 		if s.Shutdown(ctx) != nil {
 			s.Close()
 		}
 	}
 	f.wg.Wait()
-	for _, l := range []net.Listener{f.listener, f.profiles} {
-		if l != nil {
-			l.Close() // closed already if it was served
-		}
+	if f.port != nil {
+		f.port.Close()
+	}
+	if f.profiles != nil {
+		f.profiles.Close() // closed already if it was served
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 type heldJob struct {
 	lease       uint64
 	deadlineAt  int64 // microseconds of the database clock; 0: none
+	runAt       int64 // microseconds of the database clock
+	route       int32
 	batch       int32
 	flags       int32
 	attempt     int16
@@ -26,7 +28,7 @@ type heldJob struct {
 
 func heldFromRow(lease uint64, r *dispatch.Row, now time.Time) heldJob {
 	return heldJob{
-		lease: lease, deadlineAt: r.DeadlineAt, batch: r.Batch, flags: r.Flags,
+		lease: lease, deadlineAt: r.DeadlineAt, runAt: r.RunAt, route: r.Lane.Route, batch: r.Batch, flags: r.Flags,
 		attempt: r.Attempt, maxAttempts: r.MaxAttempts, opts: r.Opts, seen: now,
 		told: r.Flags&store.FlagCancelled != 0,
 	}

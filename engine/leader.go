@@ -35,6 +35,8 @@ type leaderWork struct {
 	inbox    chan struct{}
 	expiry   chan struct{}
 
+	operations chan struct{}
+
 	mu      sync.Mutex
 	expires int64 // earliest expiry heard of since the last look; 0: none
 }
@@ -43,16 +45,24 @@ func (l *leaderWork) init() {
 	l.cascades = make(chan struct{}, 1)
 	l.inbox = make(chan struct{}, 1)
 	l.expiry = make(chan struct{}, 1)
+	l.operations = make(chan struct{}, 1)
 }
 
 // expect notes when rows that were just written expire.
-func (l *leaderWork) expect(rows []dispatch.Row) {
-	var first int64
+func (l *leaderWork) expect(rows []dispatch.Row) { l.expectAt(firstExpiry(rows)) }
+
+// firstExpiry is the earliest expiry of rows; 0: none expires.
+func firstExpiry(rows []dispatch.Row) (first int64) {
 	for i := range rows {
 		if x := rows[i].ExpiresAt; x != 0 && (first == 0 || x < first) {
 			first = x
 		}
 	}
+	return first
+}
+
+// expectAt does the same for one time; 0: none.
+func (l *leaderWork) expectAt(first int64) {
 	if first == 0 {
 		return
 	}
@@ -84,7 +94,7 @@ func (e *Engine) lead(ctx context.Context, epoch uint64) {
 	e.hub.tellAll() // an earlier reign may have committed without telling
 	var wg sync.WaitGroup
 	for _, work := range []func(context.Context){
-		e.moveCascades, e.expireJobs, e.importInbox, e.listenInbox,
+		e.moveCascades, e.workOff, e.expireJobs, e.importInbox, e.listenInbox,
 		e.makePartitions, e.retain, e.vacuum, e.sweepHeld,
 	} {
 		wg.Go(func() { work(ctx) })
@@ -230,12 +240,12 @@ func (e *Engine) makePartitions(ctx context.Context) {
 	e.every(ctx, "creation of partitions", partitionPoll, e.store.EnsurePartitions)
 }
 
-// retain removes what ended long ago.
+// retain removes what ended long ago, and statistics older still.
 func (e *Engine) retain(ctx context.Context) {
-	if e.cfg.Retention == 0 {
-		return
-	}
 	e.every(ctx, "retention", retainPoll, func(ctx context.Context) error {
+		if err := e.store.RetainMinutes(ctx); err != nil || e.cfg.Retention == 0 {
+			return err
+		}
 		removed, err := e.store.Retain(ctx, e.cfg.Retention)
 		if removed > 0 {
 			e.log.Info("retention removed old rows", "rows", removed)

@@ -24,7 +24,12 @@ import (
 
 func get(t *testing.T, url string) (status int, body string) {
 	t.Helper()
-	res, err := http.Get(url)
+	return getWith(t, http.DefaultClient, url)
+}
+
+func getWith(t *testing.T, c *http.Client, url string) (status int, body string) {
+	t.Helper()
+	res, err := c.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

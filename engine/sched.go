@@ -66,6 +66,7 @@ func (s scheduler) Poll(ctx context.Context, req api.PollRequest) ([]api.Grant, 
 	grants, epoch, err := s.e.node.Poll(ctx, raftsched.PollRequest{
 		Session: req.Session, Poll: req.Poll, Max: req.Max, Queues: queues, Kinds: req.Kinds, Wait: req.Wait,
 	})
+	s.e.meters.granted.Add(float64(len(grants)))
 	s.e.completer.held.granted(grants, time.Now())
 	out := make([]api.Grant, len(grants))
 	touched := make([]fsm.WorkflowID, len(grants))
@@ -74,6 +75,7 @@ func (s scheduler) Poll(ctx context.Context, req api.PollRequest) ([]api.Grant, 
 		touched[i] = g.Lease.Job.Workflow
 	}
 	s.e.hub.tell(touched, nil)
+	s.e.tally.started(s.e.clock.now(), len(grants))
 	return out, epoch, apiError(err)
 }
 
@@ -100,7 +102,7 @@ func (s scheduler) Heartbeat(ctx context.Context, hb api.Heartbeat) (api.Command
 func (s scheduler) Leader() (uint64, bool) { return s.e.node.Leader() }
 
 // Ready implements api.Scheduler.
-func (s scheduler) Ready() bool { return s.e.node.Ready() }
+func (s scheduler) Ready() bool { return s.e.leadership.known() }
 
 // Now implements api.Scheduler.
 func (s scheduler) Now() int64 { return s.e.clock.now() }
@@ -136,30 +138,6 @@ func (s scheduler) Serving(queue, kind string) api.Serving {
 		}
 	}
 	return out
-}
-
-// containers tells which batch each of a workflow's leased jobs is in; -1: it is
-// not leased. A lone job is in its root.
-func (s scheduler) containers(ctx context.Context, id fsm.WorkflowID, nodes []int32) ([]int32, error) {
-	out := make([]int32, len(nodes))
-	leases := make([]fsm.Lease, 0, len(nodes))
-	at := make([]int, 0, len(nodes))
-	for i, node := range nodes {
-		out[i] = -1
-		if lease, _, ok := s.e.node.LeaseOf(fsm.JobID{Workflow: id, Node: node}); ok {
-			leases, at = append(leases, lease), append(at, i)
-		}
-	}
-	jobs, err := s.e.completer.rows(ctx, leases)
-	if err != nil {
-		return nil, err
-	}
-	for k, i := range at {
-		if jobs[k].lease != 0 {
-			out[i] = max(jobs[k].batch, 0)
-		}
-	}
-	return out, nil
 }
 
 func contains(list []string, s string) bool {

@@ -17,11 +17,10 @@ import (
 // under which each reign has taken over, and reads the database's clock off
 // what the scheduler loads.
 type schedStore struct {
-	store *store.Store
-	clock *dbClock
-	reign atomic.Pointer[model.Reign]
-	// refused is told when the database belongs to another cluster.
-	refused func(error)
+	store   *store.Store
+	clock   *dbClock
+	reign   atomic.Pointer[model.Reign]
+	foreign *foreign
 }
 
 var _ raftsched.Store = (*schedStore)(nil)
@@ -42,8 +41,8 @@ func (s *schedStore) Takeover(ctx context.Context, cluster fsm.WorkflowID, epoch
 		return 0, err
 	}
 	floor, err := s.store.Takeover(ctx, cluster, epoch)
-	if errors.Is(err, store.ErrForeign) {
-		s.refused(err)
+	for s.foreign.settle(ctx, err) {
+		floor, err = s.store.Takeover(ctx, cluster, epoch)
 	}
 	if err != nil || floor >= epoch {
 		return floor, fenced(err)

@@ -12,8 +12,8 @@ import (
 	"github.com/heddle-io/heddle/raftsched/dispatch"
 )
 
-// submitter writes workflows and hands what can start to the dispatcher, which
-// would find it by itself a second later.
+// submitter writes workflows and hands what can start to the dispatcher, here or
+// on the node that leads, which would find it by itself a second later.
 type submitter struct{ e *Engine }
 
 var _ api.Submitter = submitter{}
@@ -59,6 +59,10 @@ func (e *Engine) submitted(mark raftsched.Mark, done []model.Submitted) {
 		e.node.End(mark)
 		return
 	}
+	if epoch, _ := e.node.Leader(); epoch == 0 {
+		e.hints.add(api.Hint{Lanes: append(lanes, streamsOf(ready)...), Cascades: cascades, Expires: firstExpiry(ready)})
+		return
+	}
 	e.node.Done(raftsched.Done{Ready: ready, Mark: mark})
 	e.leader.expect(ready)
 	if len(lanes) > 0 {
@@ -67,6 +71,18 @@ func (e *Engine) submitted(mark raftsched.Mark, done []model.Submitted) {
 	if cascades {
 		put(e.leader.cascades)
 	}
+}
+
+// streamsOf names the lanes of rows, each once where they stand together.
+func streamsOf(rows []dispatch.Row) []dispatch.LanePriority {
+	var out []dispatch.LanePriority
+	for i := range rows {
+		lane := dispatch.LanePriority{Lane: rows[i].Lane, Priority: rows[i].Priority}
+		if len(out) == 0 || out[len(out)-1] != lane {
+			out = append(out, lane)
+		}
+	}
+	return out
 }
 
 // inbox takes turns at importing and counts what was imported.

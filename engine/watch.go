@@ -15,6 +15,10 @@ const (
 	// watchPoll is how often the ends of watched workflows are looked for that
 	// no local commit told of.
 	watchPoll = 2 * time.Second
+	// watchAlone is the same while this node does not lead: no commit that is
+	// worth watching tells of itself then. Such watchers are those who came while
+	// no leader was known; all others are at the leader.
+	watchAlone = 500 * time.Millisecond
 	// watchBatch bounds one such query.
 	watchBatch = 1000
 )
@@ -24,9 +28,10 @@ const (
 // found by one query for all watched workflows together, asked only while
 // someone watches. Its one goroutine is run.
 type watchHub struct {
-	log   *slog.Logger
-	ended func(context.Context, []fsm.WorkflowID) (map[fsm.WorkflowID]dag.Outcome, error)
-	some  chan struct{} // holds a value when the first subscriber comes
+	log     *slog.Logger
+	ended   func(context.Context, []fsm.WorkflowID) (map[fsm.WorkflowID]dag.Outcome, error)
+	leading func() bool
+	some    chan struct{} // holds a value when the first subscriber comes
 
 	mu   sync.Mutex
 	subs map[fsm.WorkflowID]map[*subscriber]struct{}
@@ -34,8 +39,8 @@ type watchHub struct {
 
 type subscriber struct{ touched, ended chan struct{} }
 
-func newWatchHub(log *slog.Logger, ended func(context.Context, []fsm.WorkflowID) (map[fsm.WorkflowID]dag.Outcome, error)) *watchHub {
-	return &watchHub{log: log, ended: ended, some: make(chan struct{}, 1), subs: make(map[fsm.WorkflowID]map[*subscriber]struct{})}
+func newWatchHub(log *slog.Logger, leading func() bool, ended func(context.Context, []fsm.WorkflowID) (map[fsm.WorkflowID]dag.Outcome, error)) *watchHub {
+	return &watchHub{log: log, ended: ended, leading: leading, some: make(chan struct{}, 1), subs: make(map[fsm.WorkflowID]map[*subscriber]struct{})}
 }
 
 // Subscribe implements api.Watcher.
@@ -116,9 +121,9 @@ func (h *watchHub) run(ctx context.Context) {
 
 // poll looks for ends until nobody watches; false says that ctx has ended.
 func (h *watchHub) poll(ctx context.Context) bool {
-	tick := time.NewTicker(watchPoll)
+	tick := time.NewTicker(watchAlone)
 	defer tick.Stop()
-	failing := false
+	failing, last := false, time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -128,6 +133,14 @@ func (h *watchHub) poll(ctx context.Context) bool {
 		ids := h.watched()
 		if len(ids) == 0 {
 			return true
+		}
+		leading := h.leading()
+		if leading && time.Since(last) < watchPoll {
+			continue
+		}
+		last = time.Now()
+		if !leading {
+			h.tell(ids, nil)
 		}
 		for len(ids) > 0 {
 			n := min(len(ids), watchBatch)

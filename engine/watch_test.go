@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +28,7 @@ func TestWatchHub(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var mu sync.Mutex
 		queries, over := 0, map[fsm.WorkflowID]dag.Outcome{}
-		h := newWatchHub(slog.New(slog.DiscardHandler), func(_ context.Context, ids []fsm.WorkflowID) (map[fsm.WorkflowID]dag.Outcome, error) {
+		h := newWatchHub(slog.New(slog.DiscardHandler), func() bool { return true }, func(_ context.Context, ids []fsm.WorkflowID) (map[fsm.WorkflowID]dag.Outcome, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			queries++
@@ -69,6 +70,40 @@ func TestWatchHub(t *testing.T) {
 		}
 		if len(h.subs) != 0 {
 			t.Errorf("%d workflows are kept", len(h.subs))
+		}
+	})
+}
+
+// Where another node leads, or none, nothing tells of commits: watchers look by
+// themselves, some times a second.
+func TestWatchHubOfAFollower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		id := fsm.WorkflowID{1}
+		var over atomic.Bool
+		h := newWatchHub(slog.New(slog.DiscardHandler), func() bool { return false }, func(_ context.Context, ids []fsm.WorkflowID) (map[fsm.WorkflowID]dag.Outcome, error) {
+			if over.Load() {
+				return map[fsm.WorkflowID]dag.Outcome{id: dag.Succeeded}, nil
+			}
+			return nil, nil
+		})
+		go h.run(ctx)
+		defer synctest.Wait()
+		defer cancel()
+		sub := h.Subscribe(id)
+		defer sub.Stop()
+		for range 3 {
+			began := time.Now()
+			<-sub.Touched
+			if d := time.Since(began); d > watchAlone {
+				t.Errorf("touched after %v", d)
+			}
+		}
+		over.Store(true)
+		began := time.Now()
+		<-sub.Ended
+		if d := time.Since(began); d > watchAlone {
+			t.Errorf("ended after %v", d)
 		}
 	})
 }

@@ -16,8 +16,8 @@ SELECT cluster_id, epoch FROM fence;
 -- name: SetFence :exec
 UPDATE fence SET cluster_id = @cluster, epoch = @epoch;
 
--- name: DisownFence :exec
-UPDATE fence SET cluster_id = NULL;
+-- name: DisownFence :execrows
+UPDATE fence SET cluster_id = NULL WHERE cluster_id = @owner;
 
 -- name: EndFenceHolders :one
 SELECT heddle_end_fence_holders();

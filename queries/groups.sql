@@ -25,13 +25,20 @@ SELECT * FROM group_ranges WHERE workflow_id = @workflow_id;
 
 -- name: GroupCounts :many
 -- Jobs of a workflow by range of numbers (1: from los[1] on) and by state: 1 to
--- 5 as in heddle.v1.State for open ones, 10 + outcome for ended ones.
+-- 5 as in heddle.v1.State for open ones, of which those in @leased run;
+-- 10 + outcome for ended ones.
 SELECT width_bucket(j.node, @los::int4[]) AS range,
-       (CASE WHEN j.state = 0 THEN 1 WHEN j.run_at <= @now::timestamptz THEN 3 WHEN j.attempt = 0 THEN 2 ELSE 5 END)::int4 AS state, count(*) AS jobs
+       (CASE WHEN j.state = 0 THEN 1 WHEN j.node = ANY(@leased::int4[]) THEN 4 WHEN j.run_at <= @now::timestamptz THEN 3 WHEN j.attempt = 0 THEN 2 ELSE 5 END)::int4 AS state,
+       count(*) AS jobs
   FROM jobs j WHERE j.workflow_id = @workflow_id GROUP BY 1, 2
 UNION ALL
 SELECT width_bucket(f.node, @los::int4[]), (10 + f.outcome)::int4, count(*)
   FROM finished_jobs f WHERE f.workflow_id = @workflow_id GROUP BY 1, 2;
+
+-- name: GroupBatchCounts :many
+-- Batches of a workflow by range of numbers, state and outcome.
+SELECT width_bucket(b.node, @los::int4[]) AS range, b.state, b.outcome, count(*) AS batches
+  FROM batches b WHERE b.workflow_id = @workflow_id GROUP BY 1, 2, 3;
 
 -- name: NodesOfGraph :many
 -- The structure of a graph, as its cards need it. A batch has route 0.

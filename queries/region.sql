@@ -198,7 +198,7 @@ UPDATE workflows w
  WHERE w.id = r.id;
 
 -- name: AddAudit :exec
-INSERT INTO audit (workflow_id, node, action, note) VALUES (@id, @node, @action, nullif(@note::text, ''));
+INSERT INTO audit (workflow_id, node, action, note, author) VALUES (@id, @node, @action, nullif(@note::text, ''), nullif(@author::text, ''));
 
 -- A lone job's row, locked; none if an append has made it a graph meanwhile.
 -- name: LockLone :many

@@ -59,6 +59,14 @@ DELETE FROM signals WHERE workflow_id = ANY(@ids::uuid[]);
 -- name: RemoveAudit :exec
 DELETE FROM audit WHERE workflow_id = ANY(@ids::uuid[]);
 
+-- name: RemoveOldAudit :exec
+-- What belongs to no workflow.
+DELETE FROM audit WHERE workflow_id = '00000000-0000-0000-0000-000000000000' AND at < @cutoff;
+
+-- name: RemoveAuditOfDay :exec
+-- What is left of a day's lone jobs.
+DELETE FROM audit WHERE workflow_id >= @first::uuid AND workflow_id < @last::uuid;
+
 -- name: RemoveFinishedJobs :execrows
 DELETE FROM finished_jobs WHERE workflow_id = ANY(@ids::uuid[]);
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/heddle-io/heddle/raftsched/fsm"
@@ -21,11 +22,27 @@ type Config struct {
 	// forget their leases.
 	Ephemeral bool
 	// Cluster, unless zero, is the id this cluster shall have: a leader whose
-	// state has another one adopts it. Zero: kept, or drawn at random once.
+	// state has another one adopts it. Zero: kept, or drawn at random once. Only
+	// for a cluster of one without Network.
 	Cluster fsm.WorkflowID
-	// APIAddr and Version are told to the other members.
+	// APIAddr is the URL of this node's API. It and Version are told to the
+	// other members.
 	APIAddr string
 	Version string
+
+	// Network carries Raft; Address is the host:port by which other members
+	// reach it. Nil: a cluster of one, without a network.
+	Network Network
+	Address string
+	// Peers is how nodes talk beside Raft. Required with Network.
+	Peers Peers
+	// PeerAddrs are the addresses of nodes to meet; the own one may be among
+	// them. A fresh node joins the cluster that it finds there.
+	PeerAddrs []string
+	// Expect is how many fresh nodes begin a cluster together, once that many
+	// have met. 0: a fresh node with PeerAddrs only joins, one without begins a
+	// cluster alone. 1: it begins one alone unless it finds one.
+	Expect int
 
 	// SessionTTL: a session silent for longer is lost. Default 15 s.
 	SessionTTL time.Duration
@@ -47,11 +64,14 @@ type Config struct {
 	// SilentGrace is how long after its own timeout an attempt is still awaited,
 	// before the scheduler ends it. Default 10 s.
 	SilentGrace time.Duration
-	// CommitStall: a leader that cannot commit for so long stops its Raft node
-	// and calls Fatal. Default 3 s.
+	// CommitStall: a leader that cannot commit for so long, though a quorum does
+	// its part, stops its Raft node and calls Fatal. Default 3 s.
 	CommitStall time.Duration
 	// Raft are the timings of elections.
 	Raft RaftTimings
+
+	// Features this build understands. Nil: fsm.Features.
+	Features map[string]uint64
 
 	// TimeoutOf reads the timeout of one attempt from a row's options; 0: none.
 	// Nil: no attempt has one. Called from one goroutine at a time.
@@ -71,6 +91,18 @@ type Config struct {
 	Fatal func(err error)
 	// Logger gets one line per change of the node's state. Nil: none.
 	Logger *slog.Logger
+}
+
+// RaftProfile has the timings for a sort of network: "lan", the default, for
+// round trips below 10 ms, "wan" for those up to 150 ms.
+func RaftProfile(name string) (RaftTimings, error) {
+	switch name {
+	case "lan", "":
+		return RaftTimings{Heartbeat: 250 * time.Millisecond, LeaderLease: 125 * time.Millisecond, Commit: 10 * time.Millisecond}, nil
+	case "wan":
+		return RaftTimings{Heartbeat: 1500 * time.Millisecond, LeaderLease: 1000 * time.Millisecond, Commit: 50 * time.Millisecond}, nil
+	}
+	return RaftTimings{}, fmt.Errorf("raft profile %q: must be lan or wan", name)
 }
 
 // RaftTimings of elections. All nodes of a cluster should have the same.
@@ -105,6 +137,24 @@ func DefaultConfig() Config {
 	}
 }
 
+// address of this node as members' records and Raft have it.
+func (c *Config) address() string {
+	if c.Network == nil {
+		return "member:" + c.ID
+	}
+	return c.Address
+}
+
+// alone: a fresh node begins a cluster of its own at once.
+func (c *Config) alone() bool {
+	return c.Network == nil || c.Expect <= 1 && len(c.PeerAddrs) == 0
+}
+
+// record of this node as a member.
+func (c *Config) record() fsm.Member {
+	return fsm.Member{ID: c.ID, RaftAddr: c.address(), APIAddr: c.APIAddr, Version: c.Version, Features: c.Features}
+}
+
 // Validate names every fault of the configuration.
 func (c Config) Validate() error {
 	var errs []error
@@ -114,6 +164,25 @@ func (c Config) Validate() error {
 	}
 	if c.Dir == "" && !c.Ephemeral {
 		bad("Dir: must be set unless Ephemeral")
+	}
+	if c.Network != nil {
+		if _, _, err := net.SplitHostPort(c.Address); err != nil {
+			bad("Address %q: must be the host:port by which others reach Network: %w", c.Address, err)
+		}
+		if c.Peers == nil {
+			bad("Peers: must be set with Network")
+		}
+		if c.Cluster != (fsm.WorkflowID{}) {
+			bad("Cluster %v: must not be set with Network", c.Cluster)
+		}
+	} else if len(c.PeerAddrs) > 0 || c.Expect > 1 {
+		bad("PeerAddrs %q, Expect %d: need a Network", c.PeerAddrs, c.Expect)
+	}
+	if c.Expect < 0 {
+		bad("Expect %d: must not be negative", c.Expect)
+	}
+	if c.Expect > 1 && len(c.PeerAddrs) == 0 {
+		bad("Expect %d: needs PeerAddrs to meet the others at", c.Expect)
 	}
 	if c.SessionTTL < 100*time.Millisecond {
 		bad("SessionTTL %v: must be at least 100ms", c.SessionTTL)

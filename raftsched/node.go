@@ -27,18 +27,23 @@ type Node struct {
 	raft      *raft.Raft
 	closeWire func() error
 	replica   replica
+	bonds     *bonds
+	heard     contacts
+	moves     moves
 
 	stop   context.CancelFunc
-	done   chan struct{} // closed when the leadership goroutine has ended
-	reigns uint64        // begun so far; names marks
+	done   chan struct{}  // closed when the leadership goroutine has ended
+	others sync.WaitGroup // the goroutine that finds the cluster
+	reigns uint64         // begun so far; names marks
 
-	reign atomic.Pointer[reign] // the current one, nil when none
+	reign     atomic.Pointer[reign] // the current one, nil when none
+	handovers chan handover
+	changing  chan struct{} // holds a token while members are being changed
 
-	// Entries fail to be stored, or to commit although this node leads.
-	health       sync.Mutex
-	failure      error // the first one
-	failingSince time.Time
-	failedAt     time.Time // the last one
+	health    health
+	news      news
+	elections atomic.Uint64
+	terms     atomic.Uint64
 
 	failOnce sync.Once
 	dead     chan struct{} // closed by fail
@@ -60,12 +65,17 @@ func New(cfg Config, store Store, sink Sink) (*Node, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Features == nil {
+		cfg.Features = fsm.Features()
+	}
 	n := &Node{
 		cfg: cfg, store: store, sink: sink, open: openDisk, leadership: (*raft.Raft).LeaderCh,
 		done: make(chan struct{}), dead: make(chan struct{}), started: make(chan struct{}),
+		handovers: make(chan handover), changing: make(chan struct{}, 1),
 	}
-	n.replica.state = fsm.New()
+	n.replica.state = fsm.NewUnderstanding(cfg.Features)
 	n.replica.halted = func(err error) { n.fail(fmt.Errorf("replicated state: %w", err)) }
+	n.replica.changed = n.stateChanged
 	return n, nil
 }
 
@@ -80,15 +90,23 @@ func (n *Node) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	addr, transport, closeWire := openTransport(n.cfg)
-	r, err := openRaft(n.cfg, &n.replica, d, addr, transport, diskWatch{stored: n.storedLog, broken: n.fail})
-	if err != nil {
-		return errors.Join(err, closeWire(), d.close())
+	if n.bonds, err = openBonds(d.stable); err != nil {
+		return errors.Join(err, d.close())
 	}
+	addr, transport, closeWire := openTransport(n.cfg, n.bonds, &n.moves, &n.heard)
+	r, err := openRaft(n.cfg, &n.replica, d, n.bonds, addr, transport, n.watchDisk())
+	if err != nil {
+		return errors.Join(err, n.replica.state.Halted(), closeWire(), d.close())
+	}
+	n.replica.running.Store(true)
 	n.disk, n.raft, n.closeWire = d, r, closeWire
 	n.shutdown = sync.OnceValue(r.Shutdown)
+	r.RegisterObserver(raft.NewObserver(nil, false, n.observe))
 	run, stop := context.WithCancel(context.Background())
 	n.stop = stop
+	if n.cfg.Network != nil {
+		n.others.Go(func() { n.acquaint(run) })
+	}
 	go func() {
 		defer close(n.done)
 		n.follow(run)
@@ -96,9 +114,10 @@ func (n *Node) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the reign, waits for the engine's work, and closes the log. The
-// node stays a member; its leases stay valid. It cannot be started again. When
-// ctx ends first, Stop returns its error and goes on in the background.
+// Stop ends the reign, waits for the engine's work, hands the leadership to
+// another voter, and closes the log and the Network. The node stays a member;
+// its leases stay valid. It cannot be started again. When ctx ends first, Stop
+// returns its error and goes on in the background.
 func (n *Node) Stop(ctx context.Context) error {
 	if n.raft == nil {
 		return nil
@@ -107,8 +126,10 @@ func (n *Node) Stop(ctx context.Context) error {
 	go func() {
 		defer close(closed)
 		n.stopOnce.Do(func() {
+			n.stepAside()
 			n.stop()
 			<-n.done
+			n.others.Wait()
 			n.stopErr = errors.Join(n.shutdown().Error(), n.closeWire(), n.disk.close())
 		})
 	}()
@@ -120,60 +141,10 @@ func (n *Node) Stop(ctx context.Context) error {
 	}
 }
 
-// fail stops the Raft node for good and tells the owner.
-func (n *Node) fail(err error) {
-	n.failOnce.Do(func() {
-		n.cfg.Logger.Error("scheduler stopped", "error", err)
-		close(n.dead)
-		go func() {
-			<-n.started
-			if n.shutdown != nil {
-				n.shutdown() // not awaited: its disk may hang
-			}
-			if n.cfg.Fatal != nil {
-				n.cfg.Fatal(err) // may call Stop
-			}
-		}()
-	})
-}
-
-// outcome follows the log's health from the outcomes of entries. On a full or
-// broken disk the first entry fails and Raft steps down; from then on it is
-// elected again and again without coming to commit anything.
-func (n *Node) outcome(err error) {
-	now := time.Now()
-	soft := errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrNotLeader) ||
-		errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrRaftShutdown)
-	n.health.Lock()
-	if err == nil || now.Sub(n.failedAt) > n.cfg.CommitStall {
-		n.failure = nil // after so long, others have led meanwhile
-	}
-	if err == nil || soft && n.failure == nil {
-		n.health.Unlock()
-		return
-	}
-	if n.failure == nil {
-		n.failure, n.failingSince = err, now
-	}
-	n.failedAt = now
-	first, lasts := n.failure, now.Sub(n.failingSince)
-	n.health.Unlock()
-	if lasts >= n.cfg.CommitStall {
-		n.fail(fmt.Errorf("cannot commit for %v: %w", n.cfg.CommitStall, first))
-	}
-}
-
-// storedLog follows the same from what Raft stores, also for itself.
-func (n *Node) storedLog(err error) {
-	if err != nil {
-		err = fmt.Errorf("store the log: %w", err)
-	}
-	n.outcome(err)
-}
-
 var (
-	errStopped = errors.New("node stops")
-	errDeposed = errors.New("leadership lost")
+	errStopped   = errors.New("node stops")
+	errDeposed   = errors.New("leadership lost")
+	errHandsOver = errors.New("leadership is handed over")
 )
 
 // follow watches the leadership. One reign ends entirely before the next one
@@ -195,9 +166,13 @@ func (n *Node) follow(ctx context.Context) {
 			continue
 		}
 		r := n.newReign(ctx)
+		if failures > 0 {
+			r.linger = backoff(failures, 20*time.Millisecond, 2*time.Second)
+		}
 		ended := make(chan error, 1)
 		go func() { ended <- r.run() }()
 		var err error
+		var hand *handover
 		select {
 		case leading = <-changes:
 			r.end(errDeposed)
@@ -211,44 +186,43 @@ func (n *Node) follow(ctx context.Context) {
 			r.end(errStopped)
 			<-ended
 			return
+		case h := <-n.handovers:
+			hand = &h
+			r.end(errHandsOver)
+			err = <-ended
 		case err = <-ended:
+		}
+		n.cfg.Logger.Info("reign ended", "epoch", r.epoch.Load(), "reason", err)
+		if hand != nil {
+			leading = n.handOver(ctx, *hand, changes)
+			continue
 		}
 		if r.dispatched {
 			failures = 0
 		}
-		n.cfg.Logger.Info("reign ended", "epoch", r.epoch.Load(), "reason", err)
-		if !leading {
-			continue
+		if leading {
+			failures++
+			n.troubled(fmt.Errorf("this node leads but cannot dispatch: %w", err))
+			n.yield() // another node may reach what this one does not
+			leading = n.stillLeads(ctx, changes)
 		}
-		failures++
-		n.yield()
-		pause := time.NewTimer(backoff(failures, 20*time.Millisecond, 2*time.Second))
-		select {
-		case leading = <-changes:
-		case <-pause.C:
-			leading = n.raft.State() == raft.Leader
-		case <-n.dead:
-		case <-ctx.Done():
-		}
-		pause.Stop()
 	}
 }
 
-// yield hands the leadership to another voter, if there is one: a leader whose
-// reign failed gives it up.
-func (n *Node) yield() {
-	f := n.raft.GetConfiguration()
-	if f.Error() != nil {
-		return
+// stillLeads lets the loss of the leadership, if that is what ended a reign, be
+// heard of before another reign is tried.
+func (n *Node) stillLeads(ctx context.Context, changes <-chan bool) bool {
+	pause := time.NewTimer(backoff(1, 20*time.Millisecond, 20*time.Millisecond))
+	defer pause.Stop()
+	select {
+	case leading := <-changes:
+		return leading
+	case <-pause.C:
+		return n.raft.State() == raft.Leader
+	case <-n.dead:
+	case <-ctx.Done():
 	}
-	for _, s := range f.Configuration().Servers {
-		if s.ID != raft.ServerID(n.cfg.ID) && s.Suffrage == raft.Voter {
-			if err := n.raft.LeadershipTransfer().Error(); err != nil {
-				n.cfg.Logger.Warn("leadership not transferred", "error", err)
-			}
-			return
-		}
-	}
+	return false
 }
 
 // backoff grows with the number of failures from first to most, with jitter.
@@ -286,6 +260,14 @@ func (n *Node) Fenced(epoch uint64) {
 func (n *Node) Cluster() (id fsm.WorkflowID) {
 	n.replica.read(func(s *fsm.State) { id = s.Cluster() })
 	return id
+}
+
+// firstCluster is the id of a cluster that this node begins.
+func firstCluster(cfg Config) fsm.WorkflowID {
+	if cfg.Cluster != (fsm.WorkflowID{}) {
+		return cfg.Cluster
+	}
+	return newCluster()
 }
 
 // newCluster draws a cluster id: random, in the form of a UUIDv4.

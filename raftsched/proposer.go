@@ -3,7 +3,7 @@ package raftsched
 import (
 	"fmt"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -14,10 +14,7 @@ import (
 // the order proposed. One goroutine proposes, one waits. It belongs to a reign
 // and ends when told, after its last entry has its outcome.
 type proposer struct {
-	raft  *raft.Raft
-	stall time.Duration
-	// stalled is told when an entry has been waited for that long.
-	stalled func(error)
+	raft *raft.Raft
 	// outcome is told the error of every entry, nil for a commit.
 	outcome func(error)
 	// dead is closed when Raft was stopped beneath us: it may then owe outcomes
@@ -29,29 +26,33 @@ type proposer struct {
 	closed bool
 	wake   chan struct{}
 
+	proposed, outcomes atomic.Uint64 // counted
+	ended              chan struct{} // closed when the last one has its outcome
+
 	wg sync.WaitGroup
 }
 
 type proposal struct {
 	data []byte
 	// done runs on the waiting goroutine and must not block.
-	done  func(*fsm.Result, error)
-	watch *time.Timer
+	done func(*fsm.Result, error)
 	raft.ApplyFuture
 }
 
 func newProposer(n *Node) *proposer {
-	p := &proposer{raft: n.raft, stall: n.cfg.CommitStall, stalled: n.fail, outcome: n.outcome, dead: n.dead, wake: make(chan struct{}, 1)}
+	p := &proposer{raft: n.raft, outcome: n.outcome, dead: n.dead, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	waiting := make(chan proposal, 64)
 	p.wg.Go(func() {
 		defer close(waiting)
 		p.run(waiting)
 	})
 	p.wg.Go(func() {
+		defer close(p.ended)
 		for w := range waiting {
 			p.await(w)
 		}
 	})
+	p.wg.Go(func() { p.watch(n) })
 	return p
 }
 
@@ -90,9 +91,7 @@ func (p *proposer) run(waiting chan<- proposal) {
 		p.queue = nil
 		p.mu.Unlock()
 		for _, w := range queue {
-			w.watch = time.AfterFunc(p.stall, func() {
-				p.stalled(fmt.Errorf("no commit for %v", p.stall))
-			})
+			p.proposed.Add(1)
 			w.ApplyFuture = p.raft.Apply(w.data, 0)
 			waiting <- w
 		}
@@ -111,7 +110,7 @@ func (p *proposer) await(w proposal) {
 	case <-p.dead:
 		err = raft.ErrRaftShutdown
 	}
-	w.watch.Stop()
+	p.outcomes.Add(1)
 	p.outcome(err)
 	if err != nil {
 		w.done(nil, fmt.Errorf("commit: %w", err))

@@ -1,12 +1,14 @@
 package raftsched
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -70,13 +72,6 @@ func openDisk(cfg Config) (*disk, error) {
 	return &disk{log: cache, stable: bolt, snapshots: snapshots, close: bolt.Close}, nil
 }
 
-// openTransport makes the way to the other members. A cluster of one has none
-// to talk to.
-func openTransport(cfg Config) (raft.ServerAddress, raft.Transport, func() error) {
-	addr, t := raft.NewInmemTransport(raft.ServerAddress("member:" + cfg.ID))
-	return addr, t, t.Close
-}
-
 // raftConfig has the settings of the design.
 func raftConfig(cfg Config) *raft.Config {
 	c := raft.DefaultConfig()
@@ -93,15 +88,22 @@ func raftConfig(cfg Config) *raft.Config {
 	return c
 }
 
-// openRaft starts the node's Raft, as the only voter of a new cluster if it has
-// no log yet.
-func openRaft(cfg Config, fsm raft.FSM, d *disk, addr raft.ServerAddress, t raft.Transport, watch diskWatch) (*raft.Raft, error) {
+// openRaft starts the node's Raft. A fresh node that is to begin a cluster alone
+// does so; any other one has no members until a cluster takes it in.
+func openRaft(cfg Config, fsm raft.FSM, d *disk, bonds *bonds, addr raft.ServerAddress, t raft.Transport, watch diskWatch) (*raft.Raft, error) {
 	c := raftConfig(cfg)
 	has, err := raft.HasExistingState(d.log, d.stable, d.snapshots)
 	if err != nil {
 		return nil, fmt.Errorf("read raft log: %w", err)
 	}
-	if !has {
+	known, err := ownsDisk(cfg, d.stable)
+	if err != nil {
+		return nil, err
+	}
+	if !has && cfg.alone() && (bonds.get().none() || bonds.get().founder() == cfg.ID) {
+		if err := bonds.set(bond{cluster: firstCluster(cfg), founding: []string{cfg.ID}}); err != nil {
+			return nil, err
+		}
 		err := raft.BootstrapCluster(c, d.log, d.stable, d.snapshots, t, raft.Configuration{
 			Servers: []raft.Server{{Suffrage: raft.Voter, ID: c.LocalID, Address: addr}},
 		})
@@ -109,27 +111,65 @@ func openRaft(cfg Config, fsm raft.FSM, d *disk, addr raft.ServerAddress, t raft
 			return nil, fmt.Errorf("bootstrap: %w", err)
 		}
 	}
-	r, err := raft.NewRaft(c, fsm, watchedLog{d.log, watch.stored}, watchedTerm{d.stable, watch}, d.snapshots, t)
+	r, err := raft.NewRaft(c, fsm, watchedLog{d.log, watch}, watchedTerm{d.stable, watch}, d.snapshots, t)
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
-	f := r.GetConfiguration()
-	if err := f.Error(); err != nil {
-		return nil, errors.Join(fmt.Errorf("read members: %w", err), r.Shutdown().Error())
-	}
-	var ids []raft.ServerID
-	for _, s := range f.Configuration().Servers {
-		if s.ID == c.LocalID {
-			return r, nil
+	if !known {
+		err := adoptDisk(cfg, d.stable, members(r))
+		if err != nil {
+			return nil, errors.Join(err, r.Shutdown().Error())
 		}
+	}
+	return r, nil
+}
+
+// members of Raft's newest configuration.
+func members(r *raft.Raft) []raft.Server {
+	f := r.GetConfiguration()
+	if f.Error() != nil {
+		return nil // it never fails
+	}
+	return f.Configuration().Servers
+}
+
+// ownsDisk tells whether the directory is known to be this node's.
+func ownsDisk(cfg Config, stable raft.StableStore) (known bool, err error) {
+	owner, err := readKey(stable, keyNode)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("read whose data directory %s is: %w", cfg.Dir, err)
+	case owner == nil:
+		return false, nil
+	case string(owner) != cfg.ID:
+		return false, fmt.Errorf("data directory %s belongs to node %q: node %q is not a member: start it with the id %q, or with another directory",
+			cfg.Dir, owner, cfg.ID, owner)
+	}
+	return true, nil
+}
+
+// adoptDisk notes that the directory is this node's: it is fresh, or of before
+// ids were kept in it.
+func adoptDisk(cfg Config, stable raft.StableStore, servers []raft.Server) error {
+	var ids []raft.ServerID
+	for _, s := range servers {
 		ids = append(ids, s.ID)
 	}
-	err = fmt.Errorf("data directory %s belongs to the cluster of %q: node %q is not a member", cfg.Dir, ids, cfg.ID)
-	return nil, errors.Join(err, r.Shutdown().Error())
+	if len(ids) > 0 && !slices.Contains(ids, raft.ServerID(cfg.ID)) {
+		return fmt.Errorf("data directory %s belongs to the cluster of %q: node %q is not a member", cfg.Dir, ids, cfg.ID)
+	}
+	if err := stable.Set(keyNode, []byte(cfg.ID)); err != nil {
+		return fmt.Errorf("note whose data directory %s is: %w", cfg.Dir, err)
+	}
+	return nil
 }
 
 // diskWatch is told how the disk does while Raft runs.
 type diskWatch struct {
+	// storing: entries are being stored, or no longer.
+	storing func(bool)
+	// term: the term has risen.
+	term func()
 	// stored: entries or votes were stored, or could not be.
 	stored func(error)
 	// broken: Raft cannot go on.
@@ -140,7 +180,7 @@ type diskWatch struct {
 // them: a node whose disk is full when it starts proposes nothing itself.
 type watchedLog struct {
 	raft.LogStore
-	stored func(error)
+	watch diskWatch
 }
 
 var _ raft.MonotonicLogStore = watchedLog{}
@@ -148,8 +188,10 @@ var _ raft.MonotonicLogStore = watchedLog{}
 func (l watchedLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 func (l watchedLog) StoreLogs(entries []*raft.Log) error {
+	l.watch.storing(true)
 	err := l.LogStore.StoreLogs(entries)
-	l.stored(err)
+	l.watch.storing(false)
+	l.watch.stored(err)
 	return err
 }
 
@@ -185,6 +227,9 @@ func (s watchedTerm) SetUint64(key []byte, value uint64) error {
 	}
 	err := s.StableStore.SetUint64(key, value)
 	if err == nil {
+		if string(key) == currentTerm {
+			s.watch.term()
+		}
 		return nil
 	}
 	if string(key) == currentTerm {
@@ -218,8 +263,23 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	}
 }
 
-func (l *raftLogger) Error(msg string, args ...any) { l.out.Error("raft: "+msg, args...) }
-func (l *raftLogger) Warn(msg string, args ...any)  { l.out.Debug("raft: "+msg, args...) }
+// peerFaults are what Raft says, again and again, of members that do not answer.
+// The Node says once when it loses one and when it is back.
+var peerFaults = []string{
+	"failed to heartbeat to", "failed to appendEntries to", "failed to pipeline appendEntries", "failed to start pipeline replication to",
+	"failed to make requestVote RPC", "failed to install snapshot", "failed to send snapshot to", "failed to decode incoming command",
+	"failed to flush response", "failed to accept connection", "peer has newer term, stopping replication",
+	"failed to get log", // a snapshot is sent instead
+}
+
+func (l *raftLogger) Error(msg string, args ...any) {
+	level := slog.LevelError
+	if slices.Contains(peerFaults, msg) {
+		level = slog.LevelDebug
+	}
+	l.out.Log(context.Background(), level, "raft: "+msg, args...)
+}
+func (l *raftLogger) Warn(msg string, args ...any) { l.out.Debug("raft: "+msg, args...) }
 
 func (l *raftLogger) IsWarn() bool  { return true }
 func (l *raftLogger) IsError() bool { return true }

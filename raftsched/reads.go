@@ -2,6 +2,8 @@ package raftsched
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -35,8 +37,15 @@ type reads struct {
 	routing bool
 
 	failures int
+	silent   time.Time // since when the database has not answered; zero: it does
 	after    time.Time // nothing is read before
 }
+
+// databasePatience is how long a leader waits for a database that does not
+// answer while another voter could lead, and might reach it.
+const databasePatience = 5 * time.Second
+
+var errSilentDatabase = errors.New("the database does not answer this node")
 
 // read starts what the dispatcher wants and tells when to look again.
 func (l *loop) read() (wake time.Time) {
@@ -106,10 +115,16 @@ func (l *loop) readDone(err error) bool {
 		if r.failures > 0 {
 			l.cfg.Logger.Info("database answers again", "epoch", l.r.epoch.Load())
 		}
-		r.failures = 0
+		r.failures, r.silent = 0, time.Time{}
 		return true
 	}
 	if l.r.ctx.Err() == nil {
+		if r.silent.IsZero() {
+			r.silent = l.now
+		}
+		if _, none := l.n.successor(""); l.now.Sub(r.silent) >= databasePatience && none == nil {
+			l.r.end(fmt.Errorf("%w: %w", errSilentDatabase, err))
+		}
 		if r.failures == 0 {
 			l.cfg.Logger.Warn("database does not answer the dispatcher", "epoch", l.r.epoch.Load(), "error", err)
 		}

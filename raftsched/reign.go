@@ -32,6 +32,9 @@ type reign struct {
 
 	epoch atomic.Uint64
 	ready atomic.Bool
+	// linger: a takeover that failed is followed by so much time in which
+	// heartbeats are heard; then the reign ends.
+	linger time.Duration
 	// dispatched: it came to dispatching; read after run has returned.
 	dispatched bool
 
@@ -67,6 +70,7 @@ func (r *reign) finish() {
 
 func (n *Node) newReign(ctx context.Context) *reign {
 	n.reigns++
+	n.heard.forget()
 	r := &reign{n: n, number: n.reigns, inbox: newInbox(), over: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	return r
@@ -92,9 +96,12 @@ func (r *reign) run() error {
 		r.loop.run()
 	}()
 	if err := r.takeOver(); err != nil {
+		r.wait(r.linger)
 		r.end(err)
 	} else {
 		r.dispatched = true
+		n.troubled(nil)
+		n.news.tell()
 		n.cfg.Logger.Info("dispatching", "epoch", r.epoch.Load())
 		if n.cfg.Lead != nil {
 			r.spawn(func() { n.cfg.Lead(r.ctx, r.epoch.Load()) })
@@ -102,6 +109,7 @@ func (r *reign) run() error {
 		<-r.ctx.Done()
 	}
 	r.ready.Store(false)
+	n.news.tell()
 	r.finish() // the completer's last Done still reaches the loop
 	_ = r.callContext(context.Background(), func(l *loop) { l.releaseAll() })
 	r.inbox.close()
@@ -111,8 +119,21 @@ func (r *reign) run() error {
 	return context.Cause(r.ctx)
 }
 
+func (r *reign) wait(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	}
+}
+
 // commit proposes an entry and waits for its outcome.
 func (r *reign) commit(c fsm.Command) (*fsm.Result, error) {
+	return r.commitContext(r.ctx, c)
+}
+
+func (r *reign) commitContext(ctx context.Context, c fsm.Command) (*fsm.Result, error) {
 	type outcome struct {
 		res *fsm.Result
 		err error
@@ -127,6 +148,8 @@ func (r *reign) commit(c fsm.Command) (*fsm.Result, error) {
 		return o.res, nil
 	case <-r.ctx.Done():
 		return nil, context.Cause(r.ctx)
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
@@ -147,6 +170,7 @@ func (r *reign) takeOver() error {
 	if err != nil {
 		return err
 	}
+	r.spawn(r.steward)
 	if err := r.fence(cluster); err != nil {
 		return err
 	}
@@ -165,7 +189,7 @@ func (r *reign) takeOver() error {
 // introduce sees that the cluster has its id and this member its record.
 func (r *reign) introduce() (fsm.WorkflowID, error) {
 	cfg := &r.n.cfg
-	self := fsm.Member{ID: cfg.ID, RaftAddr: "member:" + cfg.ID, APIAddr: cfg.APIAddr, Version: cfg.Version}
+	self := cfg.record()
 	var cluster fsm.WorkflowID
 	var known fsm.Member
 	r.n.replica.read(func(s *fsm.State) {
@@ -177,14 +201,16 @@ func (r *reign) introduce() (fsm.WorkflowID, error) {
 	case cfg.Cluster != fsm.WorkflowID{}:
 		want = cfg.Cluster
 	case cluster == fsm.WorkflowID{}:
-		want = newCluster()
+		if want = r.n.bonds.get().cluster; want == (fsm.WorkflowID{}) {
+			want = newCluster()
+		}
 	}
 	if want != cluster {
 		if _, err := r.commit(fsm.Adopt{Cluster: want}); err != nil {
 			return want, fmt.Errorf("adopt cluster id %v: %w", want, err)
 		}
 	}
-	if known != self {
+	if !known.Equal(self) {
 		if _, err := r.commit(fsm.SetMember{Member: self}); err != nil {
 			return want, fmt.Errorf("introduce member %q: %w", cfg.ID, err)
 		}

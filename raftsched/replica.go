@@ -3,6 +3,7 @@ package raftsched
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -16,16 +17,28 @@ type replica struct {
 	state *fsm.State
 	// halted is told once that this node cannot follow the log any further.
 	halted func(error)
+	// running: Raft has started; before, Restore's error is the start's.
+	running atomic.Bool
+	// changed is told when members or the cluster's id may have changed.
+	changed func()
+	// applied, if set, is told of every entry, with the state locked: for tests.
+	applied func(index uint64, s *fsm.State)
 }
 
 // Apply answers with an *fsm.Result, or the error that halted the state.
 func (r *replica) Apply(l *raft.Log) any {
 	r.mu.Lock()
 	res, err := r.state.Apply(l.Index, l.Data)
+	if r.applied != nil && err == nil {
+		r.applied(l.Index, r.state)
+	}
 	r.mu.Unlock()
 	if err != nil {
 		r.halted(err)
 		return err
+	}
+	if res.Members {
+		r.changed()
 	}
 	return res
 }
@@ -43,8 +56,16 @@ func (r *replica) Snapshot() (raft.FSMSnapshot, error) {
 func (r *replica) Restore(from io.ReadCloser) error {
 	defer from.Close()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.state.Restore(from)
+	err := r.state.Restore(from)
+	r.mu.Unlock()
+	if err != nil {
+		if r.running.Load() {
+			r.halted(err)
+		}
+		return err
+	}
+	r.changed()
+	return nil
 }
 
 // read runs f with the state locked for reading; f must be short.

@@ -75,19 +75,27 @@ func (l *loop) session(se fsm.Session) *session {
 	return s
 }
 
-// find a session for one of its calls. This leader's state is complete, so one
-// that is not there is gone for good.
+// find a session for one of its calls. One that is not there is gone for good,
+// unless it was opened behind what this node has applied: it may be deposed and
+// unaware (C2). Nor is one gone whose loss is not committed yet.
 func (l *loop) find(id uint64) (*session, error) {
-	if s := l.sessions[id]; s != nil {
-		if s.closing {
-			return nil, ErrUnknownSession
-		}
+	s := l.sessions[id]
+	if s != nil && !s.closing {
 		return s, nil
 	}
+	if s != nil && s.leaving {
+		return nil, ErrUnknownSession
+	}
 	var se fsm.Session
-	var ok bool
-	l.n.replica.read(func(st *fsm.State) { se, ok = st.Session(id) })
-	if !ok || se.Closing {
+	var ok, follows bool
+	l.n.replica.read(func(st *fsm.State) {
+		se, ok = st.Session(id)
+		follows = st.Follows(id)
+	})
+	switch {
+	case !follows, s != nil && ok && !se.Closing:
+		return nil, ErrNotLeader
+	case !ok || se.Closing:
 		return nil, ErrUnknownSession
 	}
 	return l.session(se), nil
@@ -208,6 +216,9 @@ func (l *loop) takeBack(s *session, hb *Heartbeat) {
 			}
 		}
 		for _, h := range hb.Held {
+			if h.ID > st.Index() {
+				continue // another leader granted it (C2)
+			}
 			if lease, ok := st.Lease(h.Job); !ok || lease.ID != h.ID || lease.Session != s.id {
 				lost[h] = s.lost[h]
 			}
@@ -361,15 +372,20 @@ func (l *loop) lose(s *session) {
 				l.failed(err)
 				return
 			}
+			l.dismiss(s)
 			l.endLeases(s)
 		})
 	})
 }
 
-// shut stops granting to a session and answers its calls.
+// shut stops granting to a session.
 func (l *loop) shut(s *session) {
 	s.closing = true
 	l.d.DropSession(s.id)
+}
+
+// dismiss tells the waiting calls of a session that it is gone.
+func (l *loop) dismiss(s *session) {
 	for n, w := range s.polls {
 		delete(s.polls, n)
 		w.answer <- pollAnswer{err: ErrUnknownSession}

@@ -24,6 +24,8 @@ type SessionInfo struct {
 	Kinds        []string
 	Slots        int
 	HeartbeatAge time.Duration
+	// Draining: it was told to take no more.
+	Draining bool
 }
 
 // Sessions by id. On a node that does not lead, only what the state says.
@@ -59,6 +61,7 @@ func (s *session) describe(info *SessionInfo, now time.Time) {
 	for _, w := range s.polls {
 		info.Slots += w.req.Max
 	}
+	info.Draining = s.drain != 0
 	if !s.beat.IsZero() {
 		info.HeartbeatAge = now.Sub(s.beat)
 	}

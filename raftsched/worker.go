@@ -2,6 +2,7 @@ package raftsched
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,15 +40,19 @@ func (n *Node) CloseSession(ctx context.Context, session, pollsClosed uint64) er
 	if err != nil {
 		return err
 	}
-	closed := make(chan struct{})
+	closed := make(chan error, 1)
 	// Once shut it is closed, whether or not the caller waits for that.
 	if !r.put(func(l *loop) {
 		s, err := l.find(session)
 		if err != nil {
-			close(closed)
+			if errors.Is(err, ErrUnknownSession) {
+				err = nil
+			}
+			closed <- err
 			return
 		}
 		l.shut(s)
+		l.dismiss(s)
 		s.leaving = true
 		r.proposer.propose(fsm.CloseSession{Session: session}, func(res *fsm.Result, err error) {
 			r.put(func(l *loop) {
@@ -56,15 +61,15 @@ func (n *Node) CloseSession(ctx context.Context, session, pollsClosed uint64) er
 					return
 				}
 				l.closed(session, res)
-				close(closed)
+				closed <- nil
 			})
 		})
 	}) {
 		return ErrNotLeader
 	}
 	select {
-	case <-closed:
-		return nil
+	case err := <-closed:
+		return err
 	case <-r.ctx.Done():
 		return ErrNotLeader
 	case <-ctx.Done():

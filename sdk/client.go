@@ -6,10 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +21,9 @@ import (
 type ClientConfig struct {
 	// Addrs are the base URLs of the engines, as in "http://10.0.0.1:7400". With
 	// http the client speaks HTTP/2 in clear text, with https over TLS. Calls go
-	// to one of them until it does not answer, then to the next.
+	// to one of them until it does not answer, then to the next. One is enough
+	// for a worker that starts while that one answers: engines tell of the others
+	// of their cluster.
 	Addrs []string
 	// Token is sent as a bearer token. Empty: none.
 	Token string
@@ -48,20 +49,17 @@ type ClientConfig struct {
 // needs one. It starts no goroutine that outlives a call.
 type Client struct {
 	cfg       ClientConfig
-	endpoints []*endpoint
-	// current is the index of the endpoint that answered last.
-	current   atomic.Int64
+	engines   *addresses
 	submitter *submitter
 	submit    SubmitFunc
 	own       *http.Transport // nil with a transport of the user's
-
-	mu    sync.Mutex
-	other map[string]*endpoint // leaders that are not among Addrs
 }
 
 // endpoint is one engine.
 type endpoint struct {
 	addr      string
+	until     atomic.Int64 // shunned until then, in Unix nanoseconds
+	missed    atomic.Int32 // how often it was, since it was reached
 	workflows heddlev1connect.WorkflowServiceClient
 	workers   heddlev1connect.WorkerServiceClient
 	queues    heddlev1connect.QueueServiceClient
@@ -91,14 +89,12 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	c := &Client{cfg: cfg, other: make(map[string]*endpoint)}
+	c := &Client{cfg: cfg}
 	if cfg.HTTPClient == nil {
 		c.own = newTransport(cfg.TLS)
 		c.cfg.HTTPClient = &http.Client{Transport: c.own}
 	}
-	for _, addr := range cfg.Addrs {
-		c.endpoints = append(c.endpoints, c.endpoint(addr))
-	}
+	c.engines = newAddresses(cfg.Addrs, c.endpoint)
 	c.submitter = &submitter{c: c}
 	c.submit = c.submitOne
 	for i := len(cfg.Middleware) - 1; i >= 0; i-- {
@@ -114,17 +110,22 @@ func newTransport(conf *tls.Config) *http.Transport {
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 		Protocols:             &protocols,
 		TLSClientConfig:       conf,
-		TLSHandshakeTimeout:   10 * time.Second,
+		TLSHandshakeTimeout:   5 * time.Second,
 		IdleConnTimeout:       90 * time.Second,
 		DisableCompression:    true,
 		ExpectContinueTimeout: time.Second,
-		// A connection that carries nothing while calls wait is probed: a peer
-		// that went away without a word is noticed in 10 s.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
+		// A connection that carries nothing while calls wait is probed: an engine
+		// that went away without a word, or hangs, is noticed in two seconds.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: time.Second, PingTimeout: time.Second},
 	}
 }
+
+// dialTimeout bounds how long a connection may take to be made: there are other
+// engines.
+const dialTimeout = 2 * time.Second
 
 func (c *Client) endpoint(addr string) *endpoint {
 	opts := []connect.ClientOption{
@@ -137,31 +138,12 @@ func (c *Client) endpoint(addr string) *endpoint {
 	if len(c.cfg.Interceptors) > 0 {
 		opts = append(opts, connect.WithInterceptors(c.cfg.Interceptors...))
 	}
-	addr = strings.TrimRight(addr, "/")
 	return &endpoint{
 		addr:      addr,
 		workflows: heddlev1connect.NewWorkflowServiceClient(c.cfg.HTTPClient, addr, opts...),
 		workers:   heddlev1connect.NewWorkerServiceClient(c.cfg.HTTPClient, addr, opts...),
 		queues:    heddlev1connect.NewQueueServiceClient(c.cfg.HTTPClient, addr, opts...),
 	}
-}
-
-// leader gives the endpoint of an engine that was named by another one.
-func (c *Client) leader(addr string) *endpoint {
-	addr = strings.TrimRight(addr, "/")
-	for _, e := range c.endpoints {
-		if e.addr == addr {
-			return e
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.other[addr]
-	if e == nil {
-		e = c.endpoint(addr)
-		c.other[addr] = e
-	}
-	return e
 }
 
 // Close closes idle connections. Calls under way go on.

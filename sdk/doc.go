@@ -30,6 +30,14 @@
 // what is to come of it. Jobs run at least once: see [Kind.Handle]. What others
 // have returned is read with [Kind.Result] and [Kind.Results].
 //
+// # Several engines
+//
+// Any engine of a cluster takes any call. A client goes on with the next address
+// when one does not answer, and repeats what may be repeated. A worker learns
+// the engines of the cluster from the one it was given, goes straight to the one
+// that leads, and follows the leadership from engine to engine: its jobs go on
+// meanwhile, and no attempt is counted.
+//
 // # Elsewhere
 //
 // Package sdktest runs graphs and handlers in unit tests, without an engine.

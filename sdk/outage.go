@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// outage is a time without an engine. It is logged when it begins and when it
-// ends, however many calls fail in between.
+// outage is a time without an engine. It is logged when every engine has been
+// asked in vain, and when it ends, however many calls fail in between: that a
+// call finds another engine at once is no news.
 type outage struct {
 	w    *Worker
 	lies atomic.Bool // one is under way
@@ -21,8 +22,11 @@ type outage struct {
 // different each time.
 const toldMost = 5
 
-// failed takes note of a call to an engine that failed.
-func (o *outage) failed(e *endpoint, err error) {
+// failed takes note of a call that failed and will be repeated after a pause.
+func (o *outage) failed(e *endpoint, err error, pause time.Duration) {
+	if pause <= 0 {
+		return
+	}
 	o.mu.Lock()
 	if !o.lies.Load() {
 		o.since, o.told = time.Now(), make(map[string]bool)

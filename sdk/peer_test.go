@@ -36,6 +36,8 @@ type peer struct {
 	queues heddlev1connect.QueueServiceHandler // nil: none
 
 	mu       sync.Mutex
+	says     map[string]string // headers of all answers
+	strict   bool              // polls end with the epoch
 	ttl      time.Duration
 	epoch    uint64
 	sessions uint64
@@ -137,8 +139,15 @@ func (p *peer) Poll(ctx context.Context, req *connect.Request[heddlev1.PollReque
 func (p *peer) grant(ctx context.Context, m *heddlev1.PollRequest) (*heddlev1.PollResponse, error) {
 	timeout := time.NewTimer(m.GetWait().AsDuration())
 	defer timeout.Stop()
+	p.mu.Lock()
+	begun := p.epoch
+	p.mu.Unlock()
 	for {
 		p.mu.Lock()
+		if p.strict && p.epoch != begun {
+			p.mu.Unlock()
+			return nil, connect.NewError(connect.CodeUnavailable, errors.New("not the leader"))
+		}
 		n := min(len(p.jobs), int(m.GetMaxJobs()))
 		if n > 0 {
 			res := &heddlev1.PollResponse{Epoch: p.epoch, Leases: p.jobs[:n:n]}
@@ -282,8 +291,10 @@ type pipes struct {
 	done  chan struct{}
 	once  sync.Once
 
-	mu  sync.Mutex
-	all []net.Conn
+	mu     sync.Mutex
+	all    []net.Conn
+	hole   bool          // connections are neither made nor refused
+	frozen chan struct{} // nil, or closed when it goes on
 }
 
 func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
@@ -310,13 +321,22 @@ func (pipeAddr) Network() string { return "pipe" }
 func (pipeAddr) String() string  { return "pipe" }
 
 func (l *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	l.mu.Lock()
+	hole := l.hole
+	l.mu.Unlock()
+	if hole {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		<-ctx.Done()
+		return nil, &net.OpError{Op: "dial", Net: "pipe", Err: ctx.Err()}
+	}
 	client, server := net.Pipe()
 	select {
-	case l.conns <- server:
+	case l.conns <- hanging{server, l}:
 		l.mu.Lock()
 		l.all = append(l.all, client)
 		l.mu.Unlock()
-		return client, nil
+		return swallowing{client, l}, nil
 	case <-l.done:
 		return nil, &net.OpError{Op: "dial", Net: "pipe", Err: errors.New("refused")}
 	case <-ctx.Done():
@@ -324,8 +344,69 @@ func (l *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
+// freeze has the engine's side hang until thaw, with all connections open.
+func (l *pipes) freeze() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.frozen = make(chan struct{})
+}
+
+func (l *pipes) thaw() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.frozen != nil {
+		close(l.frozen)
+		l.frozen = nil
+	}
+}
+
+// hang waits while the engine's side hangs.
+func (l *pipes) hang() {
+	l.mu.Lock()
+	frozen := l.frozen
+	l.mu.Unlock()
+	if frozen != nil {
+		<-frozen
+	}
+}
+
+// hanging is a connection of an engine that may hang.
+type hanging struct {
+	net.Conn
+	l *pipes
+}
+
+func (c hanging) Read(p []byte) (int, error) {
+	c.l.hang()
+	n, err := c.Conn.Read(p)
+	c.l.hang()
+	return n, err
+}
+
+func (c hanging) Write(p []byte) (int, error) {
+	c.l.hang()
+	return c.Conn.Write(p)
+}
+
+// swallowing is the other side of it: the network takes what nobody reads.
+type swallowing struct {
+	net.Conn
+	l *pipes
+}
+
+func (c swallowing) Write(p []byte) (int, error) {
+	c.l.mu.Lock()
+	frozen := c.l.frozen != nil
+	c.l.mu.Unlock()
+	if frozen {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
 // cut breaks all connections.
 func (l *pipes) cut() {
+	l.thaw()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range l.all {
@@ -333,6 +414,34 @@ func (l *pipes) cut() {
 	}
 	l.all = nil
 }
+
+// saying adds what its peer says by the time it answers.
+type saying struct {
+	http.ResponseWriter
+	p    *peer
+	said bool
+}
+
+func (w *saying) WriteHeader(code int) {
+	if !w.said {
+		w.said = true
+		w.p.mu.Lock()
+		for k, v := range w.p.says {
+			w.Header().Set(k, v)
+		}
+		w.p.mu.Unlock()
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *saying) Write(b []byte) (int, error) {
+	if !w.said {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *saying) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
 
 // services is what an engine serves.
 type services interface {
@@ -369,7 +478,12 @@ func serveAll(t testing.TB, cfg ClientConfig, peers ...services) (*Client, []*pi
 		}
 		var protocols http.Protocols
 		protocols.SetUnencryptedHTTP2(true)
-		srv := &http.Server{Handler: mux, Protocols: &protocols}
+		srv := &http.Server{Protocols: &protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if plain, ok := p.(*peer); ok {
+				w = &saying{ResponseWriter: w, p: plain}
+			}
+			mux.ServeHTTP(w, r)
+		})}
 		l := newPipes()
 		host := string(rune('a'+i)) + ":1"
 		nets[host], list, servers = l, append(list, l), append(servers, srv)
@@ -378,6 +492,9 @@ func serveAll(t testing.TB, cfg ClientConfig, peers ...services) (*Client, []*pi
 	}
 	transport := newTransport(nil)
 	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if nets[addr] == nil {
+			return nil, &net.OpError{Op: "dial", Net: "pipe", Err: errors.New("nobody is at " + addr)}
+		}
 		return nets[addr].dial(ctx, network, addr)
 	}
 	cfg.HTTPClient = &http.Client{Transport: transport}

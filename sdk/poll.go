@@ -28,6 +28,7 @@ type poll struct {
 	number uint64
 	epoch  uint64 // known when it was sent
 	max    int
+	sent   time.Time
 	cancel context.CancelFunc
 }
 
@@ -51,7 +52,7 @@ func (s *session) pollLoop(ctx context.Context) {
 		if n > 0 {
 			s.lastPoll++
 			s.polled = time.Now()
-			p = &poll{number: s.lastPoll, epoch: s.epoch, max: n}
+			p = &poll{number: s.lastPoll, epoch: s.epoch, max: n, sent: s.polled}
 			pctx, p.cancel = context.WithTimeout(ctx, pollWait+15*time.Second)
 			s.polls[p.number] = p
 			at = s.w.at
@@ -119,14 +120,15 @@ func (s *session) poll(ctx, pctx context.Context, p *poll, at *endpoint) {
 		s.pollFailed(ctx, p, at, err)
 		return
 	}
-	for _, j := range s.take(p, res.Msg) {
+	w.answered(at, res.Header())
+	for _, j := range s.take(p, res.Msg, at) {
 		go j.run()
 	}
 }
 
 // take takes the answer of a poll in: the poll closes and its leases are held in
 // the same step. The answer of a closed poll is dropped.
-func (s *session) take(p *poll, res *heddlev1.PollResponse) []*job {
+func (s *session) take(p *poll, res *heddlev1.PollResponse, from *endpoint) []*job {
 	w := s.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -142,7 +144,7 @@ func (s *session) take(p *poll, res *heddlev1.PollResponse) []*job {
 		}
 	default:
 		delete(s.polls, p.number)
-		s.pollBackoff.reset()
+		s.pollTries.reset()
 		jobs = make([]*job, 0, len(res.GetLeases()))
 		for _, l := range res.GetLeases() {
 			j := newJob(s, l, now)
@@ -154,7 +156,7 @@ func (s *session) take(p *poll, res *heddlev1.PollResponse) []*job {
 		}
 		w.running += len(jobs)
 	}
-	s.observe(res.GetEpoch())
+	s.observe(res.GetEpoch(), from)
 	s.signal()
 	return jobs
 }
@@ -173,12 +175,17 @@ func (s *session) pollFailed(ctx context.Context, p *poll, at *endpoint, err err
 			s.closePoll(q)
 		}
 	}
-	s.resume = time.Now().Add(max(s.pollBackoff.delay(), pause(err)))
+	var d time.Duration
+	if !p.sent.Before(s.broke) { // else it broke with the one before
+		d = s.pollTries.pause(w.c.engines.number(), err)
+		s.broke = time.Now()
+		s.resume = s.broke.Add(d)
+	}
 	s.beatNow()
-	s.signal()
 	w.mu.Unlock()
 	if ctx.Err() == nil {
-		w.outage.failed(at, err)
-		w.failed(at)
+		w.outage.failed(at, err, d)
+		w.failed(at, err)
 	}
+	s.signal() // when it is known where to
 }

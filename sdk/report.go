@@ -35,9 +35,17 @@ type reports struct {
 	flights int
 	wake    chan struct{}
 	empty   []chan struct{}
+	under   map[*flight]struct{} // calls under way
 }
 
-func (r *reports) init() { r.wake = make(chan struct{}, 1) }
+// flight is one call that carries reports.
+type flight struct {
+	epoch  uint64 // known when it was sent
+	to     *endpoint
+	cancel context.CancelFunc
+}
+
+func (r *reports) init() { r.wake, r.under = make(chan struct{}, 1), make(map[*flight]struct{}) }
 
 func (r *reports) add(j *job) {
 	r.pending = append(r.pending, j)
@@ -142,8 +150,9 @@ func (w *Worker) reportLoop(ctx context.Context) {
 
 // deliver sends a group until each of its reports has been answered for good.
 func (w *Worker) deliver(ctx context.Context, group []*job) {
-	wait, told := newBackoff(), false
+	tries, told := newAttempts(), false
 	for len(group) > 0 {
+		mended := w.whenMended()
 		e := w.endpoint()
 		rest, err := w.send(ctx, e, group)
 		if err == nil && len(rest) == 0 {
@@ -164,15 +173,19 @@ func (w *Worker) deliver(ctx context.Context, group []*job) {
 				group = w.refuse(group[0], err)
 				continue
 			}
-			if !told { // once, not with every try
-				told = true
-				w.log.Warn("reports not delivered, trying again", "engine", e.addr, "reports", len(group), "error", err)
-			}
-			w.failed(e)
+			w.failed(e, err)
 			rest = group
 		}
 		group = rest
-		if wait.wait(ctx, pause(err)) != nil {
+		d := tries.backoff.delay() // the engine answered, but knew nothing
+		if err != nil {
+			d = tries.pause(w.c.engines.number(), err)
+			if d > 0 && !told { // once, not with every try
+				told = true
+				w.log.Warn("reports not delivered, trying again", "engine", e.addr, "reports", len(group), "error", err)
+			}
+		}
+		if w.rest(ctx, d, mended) != nil {
 			return
 		}
 	}
@@ -238,11 +251,20 @@ func (w *Worker) send(ctx context.Context, e *endpoint, group []*job) ([]*job, e
 		req.Reports[i] = j.report
 	}
 	rctx, cancel := context.WithTimeout(ctx, reportLimit)
+	defer cancel()
+	f := &flight{to: e, cancel: cancel}
+	w.mu.Lock()
+	f.epoch = s.epoch
+	w.reports.under[f] = struct{}{}
+	w.mu.Unlock()
 	res, err := e.workers.Report(rctx, connect.NewRequest(req))
-	cancel()
+	w.mu.Lock()
+	delete(w.reports.under, f)
+	w.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
+	w.answered(e, res.Header())
 	results := res.Msg.GetResults()
 	if len(results) != len(group) {
 		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("%d answers to %d reports", len(results), len(group)))
@@ -263,7 +285,7 @@ func (w *Worker) send(ctx context.Context, e *endpoint, group []*job) ([]*job, e
 			rest = append(rest, j)
 		}
 	}
-	s.observe(res.Msg.GetEpoch())
+	s.observe(res.Msg.GetEpoch(), e)
 	w.wakePolls()
 	w.mu.Unlock()
 	for _, i := range faulty {

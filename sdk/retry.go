@@ -7,9 +7,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
+
+	"github.com/heddle-io/heddle/internal/signpost"
 )
 
 // backoff spreads repeated calls: delays double from first to most, each cut at
@@ -34,12 +37,6 @@ func (b *backoff) delay() time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// wait sleeps for the next delay, at least atLeast, or until ctx ends; then it
-// gives the error of ctx.
-func (b *backoff) wait(ctx context.Context, atLeast time.Duration) error {
-	return sleep(ctx, max(b.delay(), atLeast))
-}
-
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -49,6 +46,32 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// attempts paces the calls of a loop that goes on until one is answered. After a
+// failure it turns to another engine at once, and pauses when each has been
+// asked; even a single one is asked again without a pause the first time. An
+// engine that is overloaded is left alone.
+type attempts struct {
+	failed int // in a row
+	backoff
+}
+
+func newAttempts() *attempts { return &attempts{backoff: *newBackoff()} }
+
+// reset is for after an answer.
+func (a *attempts) reset() {
+	a.failed = 0
+	a.backoff.reset()
+}
+
+// pause gives the time before the next try, after one that failed with err.
+func (a *attempts) pause(engines int, err error) time.Duration {
+	a.failed++
+	if (a.failed == 1 || a.failed%engines != 0) && connect.CodeOf(err) != connect.CodeResourceExhausted {
+		return 0
+	}
+	return max(a.delay(), pause(err))
 }
 
 // safety says when a call may be repeated.
@@ -70,17 +93,21 @@ func call[T any](ctx context.Context, c *Client, op string, s safety, do func(ct
 		start = time.Now()
 	)
 	for try := 0; ; try++ {
-		at := c.current.Load()
-		v, err := do(ctx, c.endpoints[at%int64(len(c.endpoints))], try)
+		e := c.engines.current.Load()
+		v, err := do(ctx, e, try)
 		if err == nil {
+			e.reached()
 			return v, nil
 		}
 		if ctx.Err() != nil || !again(err, s) || c.cfg.RetryFor < 0 || time.Since(start) >= c.cfg.RetryFor {
 			return zero, fromConnect(op, err)
 		}
-		c.current.CompareAndSwap(at, at+1)
+		if !connect.IsWireError(err) {
+			e.shun()
+		}
+		c.engines.leave(e)
 		// The other engines are asked without delay, then all of them with one.
-		if (try+1)%len(c.endpoints) == 0 || connect.CodeOf(err) == connect.CodeResourceExhausted {
+		if (try+1)%c.engines.number() == 0 || connect.CodeOf(err) == connect.CodeResourceExhausted {
 			left := c.cfg.RetryFor - time.Since(start)
 			d := min(max(wait.delay(), pause(err)), max(left, 0))
 			if werr := sleep(ctx, d); werr != nil {
@@ -94,7 +121,7 @@ func call[T any](ctx context.Context, c *Client, op string, s safety, do func(ct
 func again(err error, s safety) bool {
 	switch connect.CodeOf(err) {
 	case connect.CodeUnavailable:
-		return s == repeatable || connect.IsWireError(err) || neverSent(err)
+		return s == repeatable || connect.IsWireError(err) && !doubtful(err) || neverSent(err)
 	case connect.CodeResourceExhausted:
 		// Without a delay it is the request that is too large.
 		return pause(err) > 0
@@ -103,6 +130,12 @@ func again(err error, s safety) bool {
 		return s == repeatable && !connect.IsWireError(err) && broken(err)
 	}
 	return false
+}
+
+// doubtful: the engine says that it may have done it all the same.
+func doubtful(err error) bool {
+	var ce *connect.Error
+	return errors.As(err, &ce) && ce.Meta().Get(signpost.Doubt) != ""
 }
 
 // reset: the engine's end of the connection went away. Connect calls that
@@ -117,9 +150,15 @@ func neverSent(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
+// broken: a connection, or a stream of one, ended in the middle. HTTP/2 tells that
+// by text alone.
 func broken(err error) bool {
 	var op net.Error
-	return errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	if errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	text := err.Error()
+	return strings.Contains(text, "stream error: stream ID") || strings.Contains(text, "http2: client connection")
 }
 
 // pause is how long an engine that is overloaded asks callers to stay away.

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	heddlev1 "github.com/heddle-io/heddle/internal/gen/heddle/v1"
+	"github.com/heddle-io/heddle/internal/signpost"
 )
 
 // version is told to the engine at the start of a session.
@@ -42,10 +43,12 @@ type session struct {
 	resume   time.Time // no poll before
 	held     map[leaseKey]*job
 	commands uint64 // newest batch carried out
+	mute     bool   // the newest heartbeat was not answered
 	ended    bool   // gone is closed
 	drained  bool   // drain is closed
 
-	pollBackoff backoff // the poll loop's, under w.mu
+	pollTries attempts  // the poll loop's
+	broke     time.Time // when a poll broke last
 }
 
 // leaseKey names a lease.
@@ -61,20 +64,27 @@ func keyOf(workflow []byte, node int32, lease uint64) leaseKey {
 	return k
 }
 
+// openLimit is how long one call that opens a session may take. A node without a
+// leader keeps it for two seconds or three.
+const openLimit = 5 * time.Second
+
 // open opens a session, trying one engine after the other until one answers. It
 // gives nil when ctx ends first. Only the first time a refusal is an error.
 func (w *Worker) open(ctx context.Context, first bool) (*session, error) {
-	wait := newBackoff()
+	tries := newAttempts()
 	for {
 		e := w.endpoint()
 		sent := time.Now()
-		rctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		rctx, cancel := context.WithTimeout(ctx, openLimit)
 		res, err := e.workers.OpenSession(rctx, connect.NewRequest(&heddlev1.OpenSessionRequest{
 			Worker: w.cfg.Name, Version: version, Slots: int32(w.cfg.Slots), Process: w.process,
 		}))
 		cancel()
 		if err == nil {
-			w.outage.answered(e)
+			if leader := res.Msg.GetLeader(); leader != "" {
+				res.Header().Set(signpost.Leader, leader)
+			}
+			w.answered(e, res.Header())
 			return w.opened(res.Msg, sent), nil
 		}
 		if ctx.Err() != nil {
@@ -84,9 +94,10 @@ func (w *Worker) open(ctx context.Context, first bool) (*session, error) {
 			(code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied || code == connect.CodeInvalidArgument) {
 			return nil, fromConnect("open session", err)
 		}
-		w.outage.failed(e, err)
-		w.failed(e)
-		if wait.wait(ctx, pause(err)) != nil {
+		w.failed(e, err)
+		d := tries.pause(w.c.engines.number(), err)
+		w.outage.failed(e, err, d)
+		if sleep(ctx, d) != nil {
 			return nil, nil
 		}
 	}
@@ -96,13 +107,10 @@ func (w *Worker) opened(res *heddlev1.OpenSessionResponse, sent time.Time) *sess
 	s := &session{
 		w: w, id: res.GetSession(), epoch: res.GetEpoch(), ttl: ttlOf(res.GetTtl()), lastBeat: sent,
 		gone: make(chan struct{}), drain: make(chan struct{}), kick: make(chan struct{}, 1), wake: make(chan struct{}, 1),
-		polls: make(map[uint64]*poll), held: make(map[leaseKey]*job), pollBackoff: *newBackoff(),
+		polls: make(map[uint64]*poll), held: make(map[leaseKey]*job), pollTries: *newAttempts(),
 	}
 	w.mu.Lock()
 	w.session = s
-	if addr := res.GetLeader(); addr != "" {
-		w.at = w.c.leader(addr)
-	}
 	w.mu.Unlock()
 	w.log.Info("session opened", "session", s.id, "worker", w.cfg.Name, "epoch", s.epoch)
 	return s
@@ -120,7 +128,7 @@ func ttlOf(d *durationpb.Duration) time.Duration {
 
 // beatLoop keeps one heartbeat waiting for commands at the engine.
 func (s *session) beatLoop(ctx context.Context) {
-	wait := backoff{first: 50 * time.Millisecond, most: time.Second}
+	tries := beatAttempts()
 	for ctx.Err() == nil {
 		s.w.mu.Lock()
 		if s.ended {
@@ -129,15 +137,15 @@ func (s *session) beatLoop(ctx context.Context) {
 		}
 		// An answered heartbeat is at most twice this old: well within the TTL.
 		hold, before := s.ttl/4, s.commands
+		if s.mute {
+			hold = 0 // who answers first tells what is new
+		}
 		s.w.mu.Unlock()
 		start := time.Now()
-		if !s.beat(ctx, hold) {
-			if wait.wait(ctx, 0) != nil {
-				return
-			}
+		if !s.beat(ctx, hold, tries) {
 			continue
 		}
-		wait.reset()
+		tries.reset()
 		s.w.mu.Lock()
 		news := s.commands != before
 		s.w.mu.Unlock()
@@ -149,36 +157,48 @@ func (s *session) beatLoop(ctx context.Context) {
 	}
 }
 
+// beatAttempts pace heartbeats, on which everything else waits.
+func beatAttempts() *attempts {
+	return &attempts{backoff: backoff{first: 50 * time.Millisecond, most: time.Second}}
+}
+
 // beatGap is the least time between regular heartbeats.
 const beatGap = 250 * time.Millisecond
 
 // urgentLoop sends a heartbeat of its own when a poll broke, so that what was
 // granted to it does not wait for the next regular one.
 func (s *session) urgentLoop(ctx context.Context) {
-	wait := backoff{first: 50 * time.Millisecond, most: time.Second}
+	tries := beatAttempts()
 	for {
 		select {
 		case <-s.kick:
 		case <-ctx.Done():
 			return
 		}
-		for !s.beat(ctx, 0) {
-			if wait.wait(ctx, 0) != nil {
+		for !s.beat(ctx, 0, tries) {
+			if ctx.Err() != nil {
 				return
 			}
 		}
-		wait.reset()
+		tries.reset()
 	}
 }
 
-// beat sends one heartbeat and carries out its answer; false: there was none.
-func (s *session) beat(ctx context.Context, hold time.Duration) bool {
+// overdue is how long an answer may take beyond the wait that was asked for: an
+// engine that hangs is left long before the session's time is up.
+func overdue(ttl time.Duration) time.Duration {
+	return min(max(ttl/6, time.Second), 1500*time.Millisecond)
+}
+
+// beat sends one heartbeat and carries out its answer; false: there was none, and
+// the next one may be sent now.
+func (s *session) beat(ctx context.Context, hold time.Duration, tries *attempts) bool {
 	w := s.w
 	w.mu.Lock()
 	e := w.at
 	req := s.snapshot()
 	sent := time.Now()
-	limit := hold + max(s.ttl/6, time.Second)
+	limit := hold + overdue(s.ttl)
 	w.mu.Unlock()
 	if hold > 0 {
 		req.Wait = durationpb.New(hold)
@@ -196,23 +216,69 @@ func (s *session) beat(ctx context.Context, hold time.Duration) bool {
 			w.mu.Unlock()
 			return true
 		}
-		w.outage.failed(e, err)
-		w.failed(e)
+		w.failed(e, err)
+		d := tries.pause(w.c.engines.number(), err)
+		w.outage.failed(e, err, d)
+		w.mu.Lock()
+		s.mute = true
+		w.mu.Unlock()
+		_ = sleep(ctx, d)
 		return false
 	}
-	w.outage.answered(e)
+	s.heard(e, sent, res.Msg)
+	if leader := w.answered(e, res.Header()); leader != nil {
+		s.probe(ctx, leader, e)
+	}
+	return true
+}
+
+// heard carries out the answer of a heartbeat.
+func (s *session) heard(e *endpoint, sent time.Time, res *heddlev1.HeartbeatResponse) {
+	w := s.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if s.mute {
+		s.mend()
+	}
 	if sent.After(s.lastBeat) {
 		s.lastBeat = sent
 		s.signal() // polls may have waited for it
 	}
-	if res.Msg.GetTtl() != nil {
-		s.ttl = ttlOf(res.Msg.GetTtl())
+	if res.GetTtl() != nil {
+		s.ttl = ttlOf(res.GetTtl())
 	}
-	s.observe(res.Msg.GetEpoch())
-	s.obey(res.Msg)
-	return true
+	s.observe(res.GetEpoch(), e)
+	s.obey(res)
+}
+
+// probe turns to a leader that could not be reached before, if it can be now.
+// Until then another engine passes the calls on, and they must not suffer from
+// the attempt. A heartbeat does no harm, also beside others.
+func (s *session) probe(ctx context.Context, leader, now *endpoint) {
+	w := s.w
+	w.mu.Lock()
+	req := s.snapshot()
+	limit := overdue(s.ttl)
+	w.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if _, err := leader.workers.Heartbeat(ctx, connect.NewRequest(req)); err != nil {
+		leader.shun()
+		return
+	}
+	leader.reached()
+	w.turn(now, leader)
+}
+
+// mend has everything go on that pauses because engines could not be reached
+// (w.mu is held).
+func (s *session) mend() {
+	s.mute = false
+	close(s.w.mended)
+	s.w.mended = make(chan struct{})
+	s.pollTries.reset()
+	s.resume = time.Time{}
+	s.signal()
 }
 
 // snapshot is what the worker holds at this instant (w.mu is held).
@@ -237,9 +303,10 @@ func (s *session) pollsClosed() uint64 {
 }
 
 // observe takes note of an epoch. Polls opened under a lower one may wait at a
-// leader that is none any more: they are closed, and a heartbeat says so at once
-// (w.mu is held).
-func (s *session) observe(epoch uint64) {
+// leader that is none any more: they are closed, and a heartbeat says so at once.
+// Reports on their way to another engine than the one that told of it are sent
+// again (w.mu is held).
+func (s *session) observe(epoch uint64, from *endpoint) {
 	if epoch <= s.epoch {
 		return
 	}
@@ -253,6 +320,11 @@ func (s *session) observe(epoch uint64) {
 	}
 	if stale {
 		s.beatNow()
+	}
+	for f := range s.w.reports.under {
+		if f.epoch < epoch && f.to != from {
+			f.cancel()
+		}
 	}
 	s.signal()
 }
@@ -336,16 +408,16 @@ func (s *session) close(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	wait := newBackoff()
+	tries := newAttempts()
 	for {
 		_, err := e.workers.CloseSession(ctx, connect.NewRequest(&heddlev1.CloseSessionRequest{Session: s.id, PollsClosed: closed}))
 		switch {
 		case err == nil || connect.CodeOf(err) == connect.CodeNotFound:
 			return nil
 		case !errors.Is(err, context.DeadlineExceeded) && (connect.CodeOf(err) == connect.CodeUnavailable || reset(err)) && ctx.Err() == nil:
-			w.failed(e)
+			w.failed(e, err)
 			e = w.endpoint()
-			if wait.wait(ctx, 0) == nil {
+			if sleep(ctx, tries.pause(w.c.engines.number(), nil)) == nil {
 				continue
 			}
 		}

@@ -126,7 +126,7 @@ func (c *Client) prepare(ctx context.Context, w Work) (*submission, error) {
 				return nil
 			}
 			if streaming == nil {
-				streaming = openStream(ctx, c.endpoints[c.current.Load()%int64(len(c.endpoints))], msg, false)
+				streaming = openStream(ctx, c.engines.current.Load(), msg, false)
 			}
 			return streaming.send(chunk, last)
 		})

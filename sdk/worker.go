@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"sync"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/google/uuid"
 
 	heddlev1 "github.com/heddle-io/heddle/internal/gen/heddle/v1"
 	"github.com/heddle-io/heddle/internal/process"
+	"github.com/heddle-io/heddle/internal/signpost"
 )
 
 // WorkerConfig says what a worker takes and how it stops. All fields have
@@ -54,11 +57,12 @@ type Worker struct {
 	started  bool
 	handlers map[string]HandlerFunc
 	kinds    []string
-	at       *endpoint // where calls go
+	at       *endpoint // where calls go: to the leader, if it is known
 	session  *session  // the present one; nil before the first
 	running  int       // handlers that have not returned and not been given up
 	stopping bool      // nothing new is started
 	idle     []chan struct{}
+	mended   chan struct{}   // closed, and made anew, when heartbeats are answered again
 	base     context.Context // of all handlers: values, no end
 
 	reports reports
@@ -89,7 +93,7 @@ func NewWorker(c *Client, cfg WorkerConfig) *Worker {
 	if cfg.Logger == nil {
 		cfg.Logger = c.cfg.Logger
 	}
-	w := &Worker{c: c, cfg: cfg, log: cfg.Logger, process: process.ID() + "/" + uuid.NewString(), handlers: make(map[string]HandlerFunc), at: c.endpoints[0]}
+	w := &Worker{c: c, cfg: cfg, log: cfg.Logger, process: process.ID() + "/" + uuid.NewString(), handlers: make(map[string]HandlerFunc), at: c.engines.given[0], mended: make(chan struct{})}
 	for _, q := range cfg.Queues {
 		w.queues = append(w.queues, &heddlev1.QueueWeight{Queue: q})
 	}
@@ -238,12 +242,65 @@ func (w *Worker) endpoint() *endpoint {
 }
 
 // failed turns to the next engine if e is the one in use.
-func (w *Worker) failed(e *endpoint) {
+func (w *Worker) failed(e *endpoint, err error) {
+	if !connect.IsWireError(err) {
+		e.shun()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.at != e {
-		return
+	if w.at == e {
+		w.at = w.c.engines.next(e)
 	}
-	i := slices.Index(w.c.endpoints, e) // -1 for a leader that is not listed
-	w.at = w.c.endpoints[(i+1)%len(w.c.endpoints)]
+}
+
+// answered takes note of what an engine's answer says of the cluster: calls had
+// better go straight to its leader. One that could not be reached before is
+// given back, to be tried.
+func (w *Worker) answered(e *endpoint, h http.Header) (untried *endpoint) {
+	w.outage.answered(e)
+	e.reached()
+	w.c.engines.learn(h)
+	leader := w.c.engines.leader(h.Get(signpost.Leader))
+	switch {
+	case leader == nil:
+		return nil
+	case leader.missed.Load() > 0:
+		return leader
+	}
+	w.turn(e, leader)
+	return nil
+}
+
+// turn has calls go to another engine than the present one.
+func (w *Worker) turn(from, to *endpoint) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.at == from {
+		w.at = to
+	}
+}
+
+// whenMended is closed when heartbeats are answered again.
+func (w *Worker) whenMended() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mended
+}
+
+// rest sleeps between two tries of a call: less if meanwhile heartbeats are
+// answered again.
+func (w *Worker) rest(ctx context.Context, d time.Duration, mended <-chan struct{}) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-mended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -14,7 +15,7 @@ import (
 // explain prints an error, every line of it under the program's name, and what
 // to do about it where that is known.
 func explain(w io.Writer, err error) {
-	text := err.Error()
+	text := flagged(err.Error())
 	for line := range strings.Lines(text) {
 		fmt.Fprintf(w, "engine: %s\n", strings.TrimPrefix(strings.TrimSuffix(line, "\n"), "engine: "))
 	}
@@ -38,6 +39,16 @@ var flagOf = map[string]string{
 	"Postgres": "postgres", "Schema": "schema", "MaxConns": "max-conns", "DataDir": "data-dir", "NodeID": "node-id",
 	"Listen": "listen", "Pprof": "pprof", "SessionTTL": "session-ttl", "Flushers": "flushers", "Retention": "retention",
 	"MaxBody": "max-body", "MaxNodes": "max-nodes",
+	"Advertise": "advertise", "Peers": "peers", "ClusterExpect": "cluster-expect", "RaftProfile": "raft-profile",
+	"Tokens": "tokens", "Anonymous": "allow-anonymous", "ClusterSecret": "cluster-secret",
+	"TLSCert": "tls-cert", "TLSKey": "tls-key", "TLSCA": "tls-ca", "AllowPlaintext": "allow-plaintext",
+}
+
+// fieldWord finds the fields that a sentence about another one names.
+var fieldWord = regexp.MustCompile(`\b(Advertise|AllowPlaintext|ClusterExpect|DataDir|Listen|NodeID|Peers|TLSCert|TLSKey|TLSCA)\b`)
+
+func flagged(text string) string {
+	return fieldWord.ReplaceAllStringFunc(text, func(field string) string { return "--" + flagOf[field] })
 }
 
 // check gives the faults of a configuration in the words of the command line.
@@ -52,7 +63,7 @@ func check(c engine.Config) error {
 		if field, rest, ok := strings.Cut(line, ": "); ok && flagOf[field] != "" {
 			line = "--" + flagOf[field] + ": " + rest
 		}
-		faults = append(faults, errors.New(line))
+		faults = append(faults, errors.New(flagged(line)))
 	}
 	return errors.Join(faults...)
 }

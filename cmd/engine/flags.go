@@ -93,8 +93,38 @@ func engineFlags(fs *flag.FlagSet, c *engine.Config, log *logFlags) {
 	fs.IntVar(&c.Flushers, "flushers", c.Flushers, "transactions that write ends of attempts side by side")
 	fs.IntVar(&c.MaxBody, "max-body", c.MaxBody, "`bytes` a job's arguments or result may have")
 	fs.IntVar(&c.MaxNodes, "max-nodes", c.MaxNodes, "nodes one graph may have")
+	accessFlags(fs, c)
 	fs.StringVar(&log.level, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&log.format, "log-format", "text", "text or json")
+}
+
+// clusterMember are the flags of an engine that may have others beside it.
+func clusterMember(fs *flag.FlagSet, c *engine.Config) {
+	fs.StringVar(&c.Advertise, "advertise", "", "`host:port` by which workers and other nodes reach this one; empty: what --listen says")
+	fs.Var((*list)(&c.Peers), "peers", "`host:port,...` of nodes of the cluster, this one may be among them; may be given several times")
+	fs.IntVar(&c.ClusterExpect, "cluster-expect", 0, "how many new nodes begin the cluster, once they have met; the same for all of them; 0: join one that is there")
+	fs.StringVar(&c.TLSCert, "tls-cert", "", "`file` of this node's certificate, which names its node id; with it only TLS is spoken")
+	fs.StringVar(&c.TLSKey, "tls-key", "", "`file` of its key")
+	fs.StringVar(&c.TLSCA, "tls-ca", "", "`file` of the CA that signs the certificates of nodes")
+	fs.BoolVar(&c.AllowPlaintext, "allow-plaintext", false, "listen beyond this machine without TLS: whoever is on the way can read everything, tokens too")
+	fs.StringVar(&c.ClusterSecret, "cluster-secret", "", "`secret` by which nodes without certificates know each other, the same for all; better given as HEDDLE_CLUSTER_SECRET")
+	fs.StringVar(&c.RaftProfile, "raft-profile", "lan", "timings of elections: lan, or wan for nodes far apart; the same for all")
+}
+
+// list is a flag of several values: separated by commas, or given several times.
+type list []string
+
+// String implements flag.Value.
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+// Set implements flag.Value.
+func (l *list) Set(s string) error {
+	for v := range strings.SplitSeq(s, ",") {
+		if v = strings.TrimSpace(v); v != "" {
+			*l = append(*l, v)
+		}
+	}
+	return nil
 }
 
 // logFlags say how the log looks.

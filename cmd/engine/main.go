@@ -2,6 +2,8 @@
 //
 //	engine dev        engine and embedded PostgreSQL, for one machine
 //	engine serve      engine on a given PostgreSQL
+//	engine cluster    shows and changes the cluster of engines
+//	engine token      makes a token for people, programs or workers
 //	engine migrate    brings the tables up to date, or takes a step back
 //	engine version
 package main
@@ -17,6 +19,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"syscall"
+
+	"github.com/heddle-io/heddle/engine"
 )
 
 // version is set by the linker for releases.
@@ -27,6 +31,8 @@ const usage = `usage: engine <command> [flags]
 commands:
   dev       run an engine with a PostgreSQL of its own, kept in a directory
   serve     run an engine on a given PostgreSQL
+  cluster   status of the engines of a cluster; remove, transfer, adopt
+  token     make a token for people, programs or workers
   migrate   up, down or status of the tables
   version   print the version
 
@@ -42,6 +48,10 @@ const collectAt = 300
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
+	}
+	if err := engine.CollectRaftMetrics(); err != nil {
+		explain(os.Stderr, err)
+		os.Exit(1)
 	}
 	// The first signal asks for a clean end; the second one ends at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -67,6 +77,10 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 		err = p.dev(ctx, args[1:])
 	case "serve":
 		err = p.serve(ctx, args[1:])
+	case "cluster":
+		err = p.cluster(ctx, args[1:])
+	case "token":
+		err = p.token(args[1:])
 	case "migrate":
 		err = p.migrate(ctx, args[1:])
 	case "version", "--version", "-version":

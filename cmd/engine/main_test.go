@@ -60,8 +60,16 @@ type server struct {
 	log  bytes.Buffer
 }
 
-// startLimit is far beyond what a start takes on a busy machine.
+// startLimit is far beyond what a start or an end takes on a busy machine.
 const startLimit = time.Minute
+
+// bound ends the process when f takes too long, so that its log can be read:
+// SIGQUIT has it say what its goroutines wait for.
+func (s *server) bound(f func()) {
+	late := time.AfterFunc(startLimit, func() { s.cmd.Process.Signal(syscall.SIGQUIT) })
+	defer late.Stop()
+	f()
+}
 
 // launch starts the command and returns when it has printed its address.
 func launch(t *testing.T, args ...string) *server {
@@ -76,15 +84,14 @@ func launch(t *testing.T, args ...string) *server {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// One that does not get ready is ended, so that its log can be read.
-	late := time.AfterFunc(startLimit, func() { s.cmd.Process.Kill() })
-	defer late.Stop()
-	lines := bufio.NewScanner(stdout)
-	for s.addr == "" && lines.Scan() {
-		if _, addr, ok := strings.Cut(lines.Text(), "http://"); ok && strings.Contains(lines.Text(), "API") {
-			s.addr = addr
+	s.bound(func() {
+		lines := bufio.NewScanner(stdout)
+		for s.addr == "" && lines.Scan() {
+			if _, addr, ok := strings.Cut(lines.Text(), "://"); ok && strings.Contains(lines.Text(), "API") {
+				s.addr = addr
+			}
 		}
-	}
+	})
 	if s.addr == "" {
 		s.cmd.Wait()
 		t.Fatalf("the engine ended without an address:\n%s", s.log.String())
@@ -110,8 +117,12 @@ func (s *server) interrupt() {
 	if err := s.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		s.t.Fatal(err)
 	}
-	s.out.Wait()
-	if err := s.cmd.Wait(); err != nil {
+	var err error
+	s.bound(func() {
+		s.out.Wait()
+		err = s.cmd.Wait()
+	})
+	if err != nil {
 		s.t.Fatalf("after an interrupt: %v\n%s", err, s.log.String())
 	}
 }

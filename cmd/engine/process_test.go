@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"io"
+	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -111,7 +115,8 @@ func TestDevFindsItsDataAgain(t *testing.T) {
 	s.interrupt()
 }
 
-// `engine dev --ephemeral` leaves nothing behind.
+// `engine dev --ephemeral` shows the page, offers a demo that it runs, and leaves
+// nothing behind.
 func TestDevEphemeral(t *testing.T) {
 	tmp, err := os.MkdirTemp("", "heddle-dev-test-")
 	if err != nil {
@@ -126,6 +131,16 @@ func TestDevEphemeral(t *testing.T) {
 	c := Dial(t, s.addr)
 	c.Work(1, map[string]Handler{"k": func(context.Context, *heddlev1.Lease) *heddlev1.AttemptReport { return Succeed("") }})
 	c.Want(c.Put(Lone("k", "", nil))[0], "", succeeded)
+	if kind, page := fetch(t, http.MethodGet, "http://"+s.addr+"/workflows", "", "text/html"); !strings.HasPrefix(kind, "text/html") || !strings.Contains(page, `<base href="/">`) {
+		t.Errorf("the page: %s\n%s", kind, page)
+	}
+	_, demo := fetch(t, http.MethodGet, "http://"+s.addr+"/demo.json", "", "application/json")
+	_, taken := fetch(t, http.MethodPost, "http://"+s.addr+"/heddle.v1.WorkflowService/Submit", demo, "application/json")
+	var submitted struct{ Results []struct{ ID string } }
+	if err := json.Unmarshal([]byte(taken), &submitted); err != nil || len(submitted.Results) != 1 {
+		t.Fatalf("the demo: %v: %s", err, taken)
+	}
+	c.Want(submitted.Results[0].ID, "images", succeeded)
 	s.interrupt()
 	left, err := os.ReadDir(tmp)
 	if err != nil {
@@ -134,4 +149,26 @@ func TestDevEphemeral(t *testing.T) {
 	for _, f := range left {
 		t.Errorf("%s is left behind", f.Name())
 	}
+}
+
+// fetch sends a request, and gives the answer's content type and body.
+func fetch(t *testing.T, method, url, body, accept string) (kind, text string) {
+	t.Helper()
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", accept)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s %s: %s, %v: %s", method, url, res.Status, err, b)
+	}
+	return res.Header.Get("Content-Type"), string(b)
 }

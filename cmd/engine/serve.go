@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/heddle-io/heddle/engine"
@@ -16,15 +17,27 @@ import (
 // stopTime bounds a clean end; a supervisor's patience ends about then too.
 const stopTime = 20 * time.Second
 
+// stopGrace is how long an end may take beyond that.
+const stopGrace = 3 * time.Second
+
+const serveSynopsis = `serve --postgres URL --data-dir DIR [flags]
+
+As one of three nodes:
+
+  engine serve --postgres URL --data-dir DIR --node-id a --listen 10.0.0.1:7400 \
+    --peers 10.0.0.1:7400,10.0.0.2:7400,10.0.0.3:7400 --cluster-expect 3 \
+    --tls-cert a.pem --tls-key a.key --tls-ca ca.pem`
+
 // serve runs an engine on a given Postgres until ctx ends.
 func (p program) serve(ctx context.Context, args []string) error {
 	c, log := engine.DefaultConfig(), logFlags{}
-	fs := p.flags("serve", "serve --postgres URL --data-dir DIR [flags]")
+	fs := p.flags("serve", serveSynopsis)
 	engineFlags(fs, &c, &log)
 	fs.StringVar(&c.Postgres, "postgres", "", "`URL` of the database, as postgres://user:password@host:5432/database")
 	fs.StringVar(&c.Schema, "schema", c.Schema, "Postgres schema of the tables")
 	fs.StringVar(&c.DataDir, "data-dir", "", "`directory` of the scheduler's log")
 	conns := fs.Int("max-conns", int(c.MaxConns), "connections to Postgres")
+	clusterMember(fs, &c)
 	fs.BoolVar(&c.Adopt, "adopt", false, "take over a database whose engine's data directory is lost for good; what was running then runs again")
 	migrate := fs.Bool("migrate", true, "bring the tables up to date at start")
 	if err := p.parse(fs, args); err != nil {
@@ -99,6 +112,13 @@ func (p program) dev(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	// The demo's worker has no token, and its jobs cannot be submitted to an
+	// engine that takes no changes.
+	if c.Tokens == "" && !c.ReadOnly {
+		if c.Demo, err = demo(); err != nil {
+			return err
+		}
+	}
 	c.Postgres, c.DataDir, c.Ephemeral, c.Logger = pg.DSN(), filepath.Join(abs, "engine"), *ephemeral, logger
 	err = p.engine(ctx, c, pg.DSN())
 	if stopErr := pg.Stop(context.WithoutCancel(ctx)); stopErr != nil {
@@ -142,39 +162,66 @@ func (p program) engine(ctx context.Context, c engine.Config, embedded string) e
 		}
 		return nil // asked to stop before it was ready
 	}
-	p.greet(e.Addr(), embedded)
+	p.greet(e.URL(), embedded, len(c.Peers) > 0)
+	var worker sync.WaitGroup
+	if c.Demo != nil {
+		worker.Go(func() {
+			if err := workDemo(ctx, e.URL(), c.Logger); err != nil && ctx.Err() == nil {
+				c.Logger.Warn("the worker of the demo ended", "error", err)
+			}
+		})
+	}
 	<-ctx.Done()
+	worker.Wait()
 	cause := context.Cause(ctx)
 	c.Logger.Info("stopping", slog.Duration("within", stopTime))
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
-	defer cancel()
-	err = e.Stop(stopCtx)
+	err = stopWithin(context.WithoutCancel(ctx), stopTime, e.Stop)
 	if !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, err)
 	}
 	return err
 }
 
+// stopWithin stops, and gives up on what does not come to its end: a COMMIT cannot
+// be broken off, and a database that has frozen must not keep the process.
+func stopWithin(ctx context.Context, within time.Duration, stop func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- stop(ctx) }()
+	late := time.NewTimer(within + stopGrace)
+	defer late.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-late.C:
+		return fmt.Errorf("the engine has not stopped within %v and is given up: workers report again what was not written", within+stopGrace)
+	}
+}
+
 // greet prints where the API is, and what to do next.
-func (p program) greet(addr, embedded string) {
-	fmt.Fprintf(p.out, "heddle %s is ready\n\n  API         http://%s\n", buildVersion(), addr)
+func (p program) greet(url, embedded string, member bool) {
+	fmt.Fprintf(p.out, "heddle %[1]s is ready\n\n  admin page  %[2]s/\n  API         %[2]s\n", buildVersion(), url)
 	if embedded != "" {
 		fmt.Fprintf(p.out, "  PostgreSQL  %s\n", embedded)
+	}
+	if member {
+		fmt.Fprintf(p.out, "\nthe nodes of the cluster, and what they wait for,\n\n  engine cluster status --engine %s\n", url)
 	}
 	fmt.Fprintf(p.out, `
 next: submit a job,
 
-  curl -s http://%[1]s/heddle.v1.WorkflowService/Submit -H 'Content-Type: application/json' \
-    -d '{"submissions": [{"job": {"kind": "http", "argsJson": "{\"url\": \"http://%[1]s/healthz\"}"}}]}'
+  curl -s %[1]s/heddle.v1.WorkflowService/Submit -H 'Content-Type: application/json' \
+    -d '{"submissions": [{"job": {"kind": "http", "argsJson": "{\"url\": \"%[1]s/healthz\"}"}}]}'
 
 see it wait for a worker,
 
-  curl -s http://%[1]s/heddle.v1.JobService/List -H 'Content-Type: application/json' -d '{}'
+  curl -s %[1]s/heddle.v1.JobService/List -H 'Content-Type: application/json' -d '{}'
 
 and start one that serves the kind "http":
 
-  go run ./cmd/worker --engine http://%[1]s
+  go run ./cmd/worker --engine %[1]s
 
 Ctrl-C stops it.
-`, addr)
+`, url)
 }

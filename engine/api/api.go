@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpcreflect"
 
+	"github.com/heddle-io/heddle/engine/access"
 	"github.com/heddle-io/heddle/engine/api/wire"
 	"github.com/heddle-io/heddle/internal/gen/heddle/v1/heddlev1connect"
 )
@@ -31,8 +33,15 @@ type Config struct {
 	// closed. 15 s by default.
 	SessionTTL time.Duration
 	// Interceptors run around every call but health checks, the first one
-	// outermost; authentication is one of them.
+	// outermost; what Gate decides comes behind them.
 	Interceptors []connect.Interceptor
+	// Gate finds out who calls. Nil: everybody may everything.
+	Gate *access.Gate
+	// Page serves what is asked for with GET and is nothing else. Nil: the root
+	// tells what there is, in words.
+	Page func(welcome http.Handler) (http.Handler, error)
+	// Dev: the page may offer what helps at first steps.
+	Dev bool
 	// Logger gets internal errors and panics. Nil: they are dropped.
 	Logger *slog.Logger
 }
@@ -75,9 +84,13 @@ func New(config Config, deps Deps) (http.Handler, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
+	around := slices.Clip(config.Interceptors)
+	if config.Gate != nil {
+		around = append(around, rights{config.Gate})
+	}
 	shared := []connect.HandlerOption{
 		connect.WithRecover(recovered(config.Logger)),
-		connect.WithInterceptors(config.Interceptors...),
+		connect.WithInterceptors(around...),
 		connect.WithInterceptors(coded{config.Logger}),
 		connect.WithReadMaxBytes(config.MaxRequest),
 		connect.WithCodec(strictJSON{"json"}),
@@ -87,29 +100,65 @@ func New(config Config, deps Deps) (http.Handler, error) {
 	// Workers are near, and their answers are many: bytes are cheaper than time.
 	workers := append(shared[:len(shared):len(shared)], connect.WithCompressMinBytes(math.MaxInt))
 
-	look := overlay{scheduler: deps.Scheduler, containers: deps.Containers}
 	mux := http.NewServeMux()
 	mux.Handle(heddlev1connect.NewWorkflowServiceHandler(&workflows{
-		limits: config.Limits, overlay: look, reader: deps.Reader, submitter: deps.Submitter,
+		limits: config.Limits, scheduler: deps.Scheduler, reader: deps.Reader, pages: deps.Pages, submitter: deps.Submitter,
 		commander: deps.Commander, watcher: deps.Watcher,
 	}, people...))
 	mux.Handle(heddlev1connect.NewQueueServiceHandler(&queues{
 		reader: deps.Reader, scheduler: deps.Scheduler, commander: deps.Commander,
 	}, people...))
 	mux.Handle(heddlev1connect.NewJobServiceHandler(&jobs{
-		overlay: look, reader: deps.Reader, scheduler: deps.Scheduler,
+		reader: deps.Reader, pages: deps.Pages, scheduler: deps.Scheduler, commander: deps.Commander,
 	}, people...))
+	mux.Handle(heddlev1connect.NewBatchServiceHandler(&batches{deps.Pages}, people...))
+	mux.Handle(heddlev1connect.NewStatsServiceHandler(&stats{deps.Pages}, people...))
+	mux.Handle(heddlev1connect.NewLiveServiceHandler(&live{deps.Live}, people...))
+	mux.Handle(heddlev1connect.NewSessionServiceHandler(&sessions{sessions: deps.Sessions, commander: deps.Commander}, people...))
 	mux.Handle(heddlev1connect.NewWorkerServiceHandler(&worker{
 		limits: config.Limits, ttl: config.SessionTTL, scheduler: deps.Scheduler, completer: deps.Completer,
+		leadership: deps.Routing.Leadership,
 	}, workers...))
+	mux.Handle(heddlev1connect.NewOperationServiceHandler(&operations{deps.Operations}, people...))
+	mux.Handle(heddlev1connect.NewAccessServiceHandler(&loginService{gate: config.Gate, dev: config.Dev}, people...))
 	reflector := grpcreflect.NewStaticReflector(heddlev1connect.WorkflowServiceName, heddlev1connect.WorkerServiceName,
-		heddlev1connect.QueueServiceName, heddlev1connect.JobServiceName)
-	mux.Handle(grpcreflect.NewHandlerV1(reflector, connect.WithInterceptors(config.Interceptors...)))
-	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector, connect.WithInterceptors(config.Interceptors...)))
+		heddlev1connect.QueueServiceName, heddlev1connect.JobServiceName, heddlev1connect.ClusterServiceName,
+		heddlev1connect.BatchServiceName, heddlev1connect.StatsServiceName, heddlev1connect.LiveServiceName, heddlev1connect.SessionServiceName,
+		heddlev1connect.OperationServiceName, heddlev1connect.AccessServiceName)
+	mux.Handle(grpcreflect.NewHandlerV1(reflector, connect.WithInterceptors(around...)))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector, connect.WithInterceptors(around...)))
+	if deps.Cluster != nil {
+		mux.Handle(heddlev1connect.NewClusterServiceHandler(&cluster{deps.Cluster}, people...))
+		path, handler := heddlev1connect.NewPeerServiceHandler(&peers{deps.Cluster}, workers...)
+		mux.Handle(path, withCertificate(handler))
+	}
+	if deps.Metrics != nil {
+		metrics := deps.Metrics
+		if config.Gate != nil {
+			metrics = access.Require(access.Viewer, metrics)
+		}
+		mux.Handle("GET /metrics", metrics)
+	}
 	mux.HandleFunc("GET /healthz", healthy)
 	mux.HandleFunc("GET /readyz", ready(deps))
-	mux.HandleFunc("GET /{$}", welcome)
-	front := newGuide(mux)
+	if config.Page == nil {
+		mux.HandleFunc("GET /{$}", welcome)
+	} else {
+		page, err := config.Page(http.HandlerFunc(welcome))
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle("/", page)
+	}
+	var routed http.Handler = mux
+	if deps.Routing.Leadership != nil {
+		routed = newForwarder(deps.Routing, mux, config.Gate, config.Logger)
+	}
+	var front http.Handler = newGuide(routed)
+	if config.Gate != nil {
+		front = config.Gate.Wrap(front)
+	}
+	front = mounted(front)
 	if config.Prefix == "" {
 		return front, nil
 	}
@@ -148,6 +197,11 @@ func ready(deps Deps) http.HandlerFunc {
 		}
 		if !deps.Scheduler.Ready() {
 			missing = append(missing, "no leader dispatches")
+		}
+		if deps.Cluster != nil {
+			if trouble := deps.Cluster.Here().GetTrouble(); trouble != "" && len(missing) > 0 {
+				missing = append(missing, trouble)
+			}
 		}
 		if len(missing) > 0 {
 			http.Error(w, strings.Join(missing, "\n"), http.StatusServiceUnavailable)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/heddle-io/heddle/dag"
@@ -28,7 +29,8 @@ var (
 	ErrOverloaded = errors.New("overloaded")
 )
 
-// Deps is what the handlers stand on. All fields but Containers must be set.
+// Deps is what the handlers stand on. All fields but Routing and Cluster must be
+// set.
 type Deps struct {
 	Reader    Reader
 	Submitter Submitter
@@ -36,16 +38,23 @@ type Deps struct {
 	Completer Completer
 	Commander Commander
 	Watcher   Watcher
+	Pages     Pages
+	Live      Live
+	Sessions  Sessions
+	// Operations does one thing to many jobs.
+	Operations Operations
 	// Ping answers nil when Postgres can be reached.
 	Ping func(ctx context.Context) error
-	// Containers answers, in the order asked, which batch each open job of a
-	// workflow is in; -1 for jobs that are not open. With it the counts of
-	// batches show running members. Nil: they show them as available.
-	Containers func(ctx context.Context, id fsm.WorkflowID, nodes []int32) ([]int32, error)
+	// Routing passes calls on that another node must answer.
+	Routing Routing
+	// Cluster of engine nodes. Nil: its services are not served.
+	Cluster Cluster
+	// Metrics is served at /metrics. Nil: nothing is.
+	Metrics http.Handler
 }
 
-// Reader reads facts. It knows nothing of leases: a running job is available
-// to it, and the handlers lay the leases over what it answers. *store.Store
+// Reader reads facts and shows leased jobs as running, but for NodeState and
+// Explain, which know nothing of leases, and the counts of Queues. *store.Store
 // is one.
 type Reader interface {
 	// Workflow reads a graph, or a lone job as the workflow of one node.
@@ -197,6 +206,10 @@ type Commander interface {
 	Seal(ctx context.Context, id fsm.WorkflowID, node dag.ID) error
 	SetPaused(ctx context.Context, id fsm.WorkflowID, paused bool) error
 	SetQueuePaused(ctx context.Context, queue string, paused bool) error
+	// RunNow makes a scheduled or retryable job due.
+	RunNow(ctx context.Context, job fsm.JobID) error
+	// Drain has the worker of a session stop when its jobs have ended.
+	Drain(ctx context.Context, session uint64) error
 	Delete(ctx context.Context, id fsm.WorkflowID) error
 }
 

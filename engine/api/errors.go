@@ -20,6 +20,7 @@ import (
 
 	"github.com/heddle-io/heddle/dag"
 	"github.com/heddle-io/heddle/engine/model"
+	"github.com/heddle-io/heddle/internal/signpost"
 )
 
 // rule says how the outside sees an error: under which code, and after which
@@ -110,7 +111,11 @@ func outward(err error) *connect.Error {
 	}
 	for _, r := range rules {
 		if errors.Is(err, r.err) {
-			return later(connect.NewError(r.code, shown(r, err)), r.retry)
+			e := later(connect.NewError(r.code, shown(r, err)), r.retry)
+			if errors.Is(r.err, model.ErrDoubt) {
+				e.Meta().Set(signpost.Doubt, "1")
+			}
+			return e
 		}
 	}
 	if e := away(err); e != nil {

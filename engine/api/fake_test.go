@@ -295,6 +295,14 @@ func (f *fake) Delete(_ context.Context, id fsm.WorkflowID) error {
 	return f.ask(command{"delete", 0, false, id.String()})
 }
 
+func (f *fake) RunNow(_ context.Context, job fsm.JobID) error {
+	return f.ask(command{"run now", dag.ID(job.Node), false, job.Workflow.String()})
+}
+
+func (f *fake) Drain(_ context.Context, session uint64) error {
+	return f.ask(command{"drain", dag.ID(session), false, ""})
+}
+
 func (f *fake) Subscribe(fsm.WorkflowID) Subscription {
 	if f.subs != nil {
 		f.subs <- struct{}{}
@@ -303,13 +311,13 @@ func (f *fake) Subscribe(fsm.WorkflowID) Subscription {
 }
 
 func (f *fake) deps() Deps {
-	return Deps{Reader: f, Submitter: f, Scheduler: f, Completer: f, Commander: f, Watcher: f,
+	return Deps{Reader: f, Submitter: f, Scheduler: f, Completer: f, Commander: f, Watcher: f, Pages: fakePages{f: f}, Live: fakePages{f: f}, Sessions: fakePages{f: f},
 		Ping: func(context.Context) error { return f.err }}
 }
 
 // service gives the workflow service over the fake, without HTTP.
 func (f *fake) service() *workflows {
-	return &workflows{limits: wire.DefaultLimits(), overlay: overlay{scheduler: f}, reader: f, submitter: f, commander: f, watcher: f}
+	return &workflows{limits: wire.DefaultLimits(), scheduler: f, reader: f, pages: fakePages{f: f}, submitter: f, commander: f, watcher: f}
 }
 
 // grant gives the grant of a job of the workflow.

@@ -9,8 +9,6 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	heddlev1 "github.com/heddle-io/heddle/internal/gen/heddle/v1"
 )
 
 // guide answers people whose call cannot reach a method, with what would: left
@@ -23,15 +21,9 @@ type guide struct {
 
 func newGuide(next http.Handler) *guide {
 	g := &guide{next: next, methods: make(map[string]bool), refuse: connect.NewErrorWriter()}
-	for _, f := range []protoreflect.FileDescriptor{heddlev1.File_heddle_v1_workflow_proto, heddlev1.File_heddle_v1_queue_proto, heddlev1.File_heddle_v1_worker_proto} {
-		for i := range f.Services().Len() {
-			s := f.Services().Get(i)
-			for j := range s.Methods().Len() {
-				m := s.Methods().Get(j)
-				g.methods[fmt.Sprintf("/%s/%s", s.FullName(), m.Name())] = m.IsStreamingClient() || m.IsStreamingServer()
-			}
-		}
-	}
+	eachMethod(func(path string, m protoreflect.MethodDescriptor) {
+		g.methods[path] = m.IsStreamingClient() || m.IsStreamingServer()
+	})
 	return g
 }
 

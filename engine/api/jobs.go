@@ -14,9 +14,10 @@ import (
 
 // jobs is the JobService.
 type jobs struct {
-	overlay   overlay
 	reader    Reader
+	pages     Pages
 	scheduler Scheduler
+	commander Commander
 }
 
 var _ heddlev1connect.JobServiceHandler = (*jobs)(nil)
@@ -31,12 +32,22 @@ func (s *jobs) Get(ctx context.Context, req *connect.Request[heddlev1.JobService
 	if err != nil {
 		return nil, err
 	}
-	s.overlay.job(j)
 	return connect.NewResponse(&heddlev1.JobServiceGetResponse{Job: j}), nil
 }
 
-// List pages through jobs. A page may be short where the filter tells running
-// jobs from available ones: the database cannot.
+// RunNow makes a scheduled or retryable job due.
+func (s *jobs) RunNow(ctx context.Context, req *connect.Request[heddlev1.JobServiceRunNowRequest]) (*connect.Response[heddlev1.JobServiceRunNowResponse], error) {
+	id, err := wire.JobID("id", req.Msg.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.commander.RunNow(ctx, id); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&heddlev1.JobServiceRunNowResponse{}), nil
+}
+
+// List pages through jobs.
 func (s *jobs) List(ctx context.Context, req *connect.Request[heddlev1.JobServiceListRequest]) (*connect.Response[heddlev1.JobServiceListResponse], error) {
 	m := req.Msg
 	var err error
@@ -57,20 +68,10 @@ func (s *jobs) List(ctx context.Context, req *connect.Request[heddlev1.JobServic
 			return nil, err
 		}
 	}
-	wanted := m.GetStates()
-	asked, again := ask(wanted)
-	m.States = asked
-	res, err := s.reader.Jobs(ctx, m)
-	if err != nil {
+	if err := filter(m.GetFilter().GetStates()); err != nil {
 		return nil, err
 	}
-	for _, j := range res.GetJobs() {
-		s.overlay.job(j)
-	}
-	if again {
-		res.Jobs = keepStates(res.GetJobs(), wanted)
-	}
-	return connect.NewResponse(res), nil
+	return answer(ctx, req, s.reader.Jobs)
 }
 
 // Explain says why a job is not running: what the database knows, and for a

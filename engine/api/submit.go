@@ -2,12 +2,14 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
 	"connectrpc.com/connect"
 
 	"github.com/heddle-io/heddle/dag"
+	"github.com/heddle-io/heddle/engine/access"
 	"github.com/heddle-io/heddle/engine/api/wire"
 	"github.com/heddle-io/heddle/engine/model"
 	heddlev1 "github.com/heddle-io/heddle/internal/gen/heddle/v1"
@@ -144,6 +146,9 @@ func (s *workflows) Append(ctx context.Context, req *connect.Request[heddlev1.Ap
 	lease, err := leaseRef(id, m.GetLease())
 	if err != nil {
 		return nil, err
+	}
+	if lease == nil && access.From(ctx).Role == access.Worker {
+		return nil, connect.NewError(connect.CodePermissionDenied, errors.New("Append takes the role operator; a worker's jobs add nodes under their lease only"))
 	}
 	if lease != nil && m.GetKey() == "" {
 		return nil, wire.Invalid("key", "is empty; a running job adds nodes under a key, or its next attempt adds them again")

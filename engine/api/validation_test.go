@@ -25,7 +25,7 @@ func failure[Req, Res any](call func(context.Context, *connect.Request[Req]) (*c
 func TestRequestsAreChecked(t *testing.T) {
 	f := &fake{}
 	w := f.service()
-	j := &jobs{overlay: overlay{scheduler: f}, reader: f, scheduler: f}
+	j := &jobs{reader: f, scheduler: f}
 	q := &queues{reader: f, scheduler: f, commander: f}
 	s := &worker{limits: wire.DefaultLimits(), ttl: time.Second, scheduler: f, completer: f}
 	long := strings.Repeat("x", 201)

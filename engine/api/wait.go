@@ -143,7 +143,7 @@ func (s *workflows) await(ctx context.Context, id fsm.WorkflowID, node dag.ID, t
 			return nil, err
 		}
 		if ended || last {
-			state = s.overlay.state(fsm.JobID{Workflow: id, Node: max(int32(node), 1)}, state) // 0 may be a lone job: 1
+			state = s.shown(fsm.JobID{Workflow: id, Node: max(int32(node), 1)}, state) // 0 may be a lone job: 1
 			return &heddlev1.WaitResponse{Ended: ended, State: state, Result: result, Error: text}, nil
 		}
 		pause.Reset(waitEvery)
@@ -190,9 +190,6 @@ func (s *workflows) watch(ctx context.Context, id fsm.WorkflowID, send func(*hed
 		if err != nil {
 			return err
 		}
-		if err := s.overlay.workflow(ctx, id, w); err != nil {
-			return err
-		}
 		if err := send(&heddlev1.WatchResponse{Workflow: w}); err != nil {
 			return err
 		}
@@ -219,9 +216,27 @@ func (s *workflows) watch(ctx context.Context, id fsm.WorkflowID, send func(*hed
 	}
 }
 
+// waits reports whether a job in that state may be leased.
+func waits(s heddlev1.State) bool {
+	return s == heddlev1.State_STATE_AVAILABLE || s == heddlev1.State_STATE_RETRYABLE || s == heddlev1.State_STATE_SCHEDULED
+}
+
+// over reports whether a node or workflow in that state has ended.
+func over(s heddlev1.State) bool { return s >= heddlev1.State_STATE_SUCCEEDED }
+
+// shown is a node's state, running if it is a leased job.
+func (s *workflows) shown(job fsm.JobID, state heddlev1.State) heddlev1.State {
+	if waits(state) {
+		if _, _, leased := s.scheduler.LeaseOf(job); leased {
+			return heddlev1.State_STATE_RUNNING
+		}
+	}
+	return state
+}
+
 // leaseSum changes when the leases of a workflow do.
 func (s *workflows) leaseSum(id fsm.WorkflowID) (sum uint64) {
-	for _, l := range s.overlay.scheduler.Leased(id) {
+	for _, l := range s.scheduler.Leased(id) {
 		sum += l.ID*0x9e3779b97f4a7c15 ^ uint64(l.Job.Node)
 	}
 	return sum

@@ -12,6 +12,7 @@ import (
 	"github.com/heddle-io/heddle/engine/api/wire"
 	heddlev1 "github.com/heddle-io/heddle/internal/gen/heddle/v1"
 	"github.com/heddle-io/heddle/internal/gen/heddle/v1/heddlev1connect"
+	"github.com/heddle-io/heddle/internal/signpost"
 )
 
 // Bounds of the worker protocol.
@@ -32,6 +33,9 @@ type worker struct {
 	ttl       time.Duration
 	scheduler Scheduler
 	completer Completer
+	// leadership tells workers that came by another node where this one is; nil:
+	// there are no others.
+	leadership Leadership
 }
 
 var _ heddlev1connect.WorkerServiceHandler = (*worker)(nil)
@@ -55,7 +59,12 @@ func (s *worker) OpenSession(ctx context.Context, req *connect.Request[heddlev1.
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&heddlev1.OpenSessionResponse{Session: session, Ttl: durationpb.New(s.ttl), Epoch: epoch}), nil
+	res := &heddlev1.OpenSessionResponse{Session: session, Ttl: durationpb.New(s.ttl), Epoch: epoch}
+	if s.leadership != nil && req.Header().Get(signpost.Forwarded) != "" {
+		place, _ := s.leadership.Leader()
+		res.Leader = place.Self
+	}
+	return connect.NewResponse(res), nil
 }
 
 // Poll waits for jobs.

@@ -15,8 +15,9 @@ import (
 // workflows is the WorkflowService.
 type workflows struct {
 	limits    wire.Limits
-	overlay   overlay
+	scheduler Scheduler
 	reader    Reader
+	pages     Pages
 	submitter Submitter
 	commander Commander
 	watcher   Watcher
@@ -64,9 +65,6 @@ func (s *workflows) Get(ctx context.Context, req *connect.Request[heddlev1.GetRe
 	if err != nil {
 		return nil, err
 	}
-	if err := s.overlay.workflow(ctx, id, w); err != nil {
-		return nil, err
-	}
 	return connect.NewResponse(&heddlev1.GetResponse{Workflow: w}), nil
 }
 
@@ -86,9 +84,6 @@ func (s *workflows) List(ctx context.Context, req *connect.Request[heddlev1.List
 	res, err := s.reader.Workflows(ctx, m)
 	if err != nil {
 		return nil, err
-	}
-	for _, w := range res.GetWorkflows() {
-		s.overlay.summary(w)
 	}
 	return connect.NewResponse(res), nil
 }
@@ -110,7 +105,6 @@ func (s *workflows) Graph(ctx context.Context, req *connect.Request[heddlev1.Gra
 	if err != nil {
 		return nil, err
 	}
-	s.overlay.graph(id, res)
 	return connect.NewResponse(res), nil
 }
 
@@ -133,16 +127,9 @@ func (s *workflows) Nodes(ctx context.Context, req *connect.Request[heddlev1.Nod
 			return nil, err
 		}
 	}
-	wanted := m.GetStates()
-	asked, again := ask(wanted)
-	m.States = asked
 	res, err := s.reader.Nodes(ctx, id, batch, m)
 	if err != nil {
 		return nil, err
-	}
-	s.overlay.nodes(res)
-	if again {
-		res.Jobs = keepStates(res.GetJobs(), wanted)
 	}
 	return connect.NewResponse(res), nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/heddle-io/heddle/dag"
+	"github.com/heddle-io/heddle/engine/access"
 	"github.com/heddle-io/heddle/engine/model"
 	"github.com/heddle-io/heddle/internal/gen/db"
 	"github.com/heddle-io/heddle/raftsched/fsm"
@@ -95,6 +96,9 @@ func (s *Store) Append(ctx context.Context, req AppendRequest) (first dag.ID, n 
 	wr.queue(w)
 	if req.Key != "" {
 		w.queue(db.PutAppendKeySQL, req.ID, req.Key, int32(first), n)
+	}
+	if req.Lease == nil { // what running jobs add, they are the authors of
+		w.queue(db.AddAuditSQL, req.ID, int32(first), "append", fmt.Sprintf("%d nodes", n), access.From(ctx).Name)
 	}
 	if err := w.commit(ctx); err != nil {
 		return fail(err)

@@ -127,7 +127,7 @@ func (s *Store) readStructure(ctx context.Context, id fsm.WorkflowID, n int32) (
 
 // snapshot runs reads that see the same state.
 func (s *Store) snapshot(ctx context.Context, read func(*db.Queries) error) error {
-	return pgx.BeginTxFunc(ctx, s.main, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, s.read, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		return read(db.New(tx))
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/heddle-io/heddle/dag"
+	"github.com/heddle-io/heddle/engine/access"
 	"github.com/heddle-io/heddle/engine/model"
 	"github.com/heddle-io/heddle/internal/gen/db"
 	"github.com/heddle-io/heddle/raftsched/fsm"
@@ -171,7 +172,7 @@ func (s *Store) run(ctx context.Context, reign model.Reign, c *command) (model.E
 	if c.after != nil {
 		c.after(w, node)
 	}
-	w.queue(db.AddAuditSQL, c.id, int32(node), c.name, c.note)
+	w.queue(db.AddAuditSQL, c.id, int32(node), c.name, c.note, access.From(ctx).Name)
 	if err := w.commit(ctx); err != nil {
 		return fail(err)
 	}
@@ -204,6 +205,7 @@ func (s *Store) SetPaused(ctx context.Context, reign model.Reign, id fsm.Workflo
 		lone.queue(w, id)
 	}
 	w.queue(db.SetWorkflowFlagsSQL, root.flags^FlagPaused, id)
+	w.queue(db.AddAuditSQL, id, int32(dag.Root), name, "", access.From(ctx).Name)
 	if !paused {
 		if err := s.restartWaits(ctx, w, id); err != nil {
 			return fail(err)

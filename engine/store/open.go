@@ -13,7 +13,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strconv"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -29,12 +32,18 @@ type Config struct {
 	DSN string
 	// Schema is the Postgres schema of Heddle's tables. Empty: "heddle".
 	Schema string
-	// MaxConns bounds the connections for submissions, commands and reads. 0: 8.
-	// A second pool of FlushConns is kept for what must never wait for those.
+	// MaxConns bounds the connections for submissions, commands and what they
+	// read. 0: 8. A second pool of FlushConns is kept for what must never wait
+	// for those.
 	MaxConns int32
 	// FlushConns bounds the connections of the scheduler's own reads and writes
 	// and of group commit. 0: 8.
 	FlushConns int32
+	// ReadConns bounds the connections for what people look at. 0: 4. A
+	// statement of theirs ends after ReadTimeout.
+	ReadConns int32
+	// ReadTimeout is 5 s when it is 0.
+	ReadTimeout time.Duration
 	// MaxBody is the largest args or result of a job, in bytes. 0: 1 MiB.
 	MaxBody int
 	// Logger takes what changes the state of the system. Nil: none.
@@ -46,13 +55,17 @@ type Store struct {
 	config Config
 	main   *pgxpool.Pool
 	flush  *pgxpool.Pool
+	read   *pgxpool.Pool
 	db     *db.Queries // over main
 	fdb    *db.Queries // over flush
+	rdb    *db.Queries // over read
 	log    *slog.Logger
+	held   atomic.Pointer[Leases]
 
-	routes routeCache
-	clock  clock
-	days   dayCache
+	routes   routeCache
+	clock    clock
+	days     dayCache
+	pictures pictures
 
 	group     submitQueue
 	life      context.Context // ends when Close begins
@@ -90,6 +103,23 @@ func flushParams(schemaName string) map[string]string {
 	return p
 }
 
+// readParams are for statements of every shape over tables whose statistics
+// may be old: planned for their values, by index, and never at the expense of
+// the work.
+func readParams(schemaName string, timeout time.Duration) map[string]string {
+	p := baseParams(schemaName)
+	p["statement_timeout"] = strconv.FormatInt(timeout.Milliseconds(), 10)
+	p["default_transaction_read_only"] = "on"
+	p["max_parallel_workers_per_gather"] = "0"
+	p["plan_cache_mode"] = "force_custom_plan"
+	p["enable_seqscan"] = "off"
+	// Pages are read in the order of an index. To collect all that matches and
+	// sort it looks cheaper to the planner than it is.
+	p["enable_bitmapscan"] = "off"
+	p["enable_sort"] = "off"
+	return p
+}
+
 // Open connects and checks the version of the schema. It does not migrate.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	if config.Schema == "" {
@@ -100,6 +130,12 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	}
 	if config.FlushConns == 0 {
 		config.FlushConns = 8
+	}
+	if config.ReadConns == 0 {
+		config.ReadConns = 4
+	}
+	if config.ReadTimeout == 0 {
+		config.ReadTimeout = 5 * time.Second
 	}
 	if config.MaxBody == 0 {
 		config.MaxBody = 1 << 20
@@ -116,7 +152,15 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		main.Close()
 		return nil, err
 	}
-	s := &Store{config: config, main: main, flush: flush, db: db.New(main), fdb: db.New(flush), log: config.Logger}
+	read, err := openPool(ctx, config, config.ReadConns, readParams(config.Schema, config.ReadTimeout))
+	if err != nil {
+		main.Close()
+		flush.Close()
+		return nil, err
+	}
+	s := &Store{
+		config: config, main: main, flush: flush, read: read, db: db.New(main), fdb: db.New(flush), rdb: db.New(read), log: config.Logger,
+	}
 	s.routes.init()
 	s.group.init()
 	s.life, s.endLife = context.WithCancel(context.WithoutCancel(ctx))
@@ -156,6 +200,7 @@ func (s *Store) Close() {
 	s.committer.Wait()
 	s.main.Close()
 	s.flush.Close()
+	s.read.Close()
 }
 
 // warningKey marks a connection on which the server has sent a WARNING.

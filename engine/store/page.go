@@ -71,3 +71,44 @@ func readToken(token string, start key) (key, error) {
 	k.node = int32(binary.BigEndian.Uint32(b[16:]))
 	return k, nil
 }
+
+// endKey is a position in the order of ends.
+type endKey struct {
+	at time.Time
+	key
+}
+
+// lastEnd is behind every end.
+var lastEnd = endKey{time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), lastKey}
+
+func (k endKey) compare(other endKey) int {
+	if c := k.at.Compare(other.at); c != 0 {
+		return c
+	}
+	return k.key.compare(other.key)
+}
+
+// endToken writes a position in the order of ends.
+func endToken(k endKey) string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(k.at.UnixMicro()))
+	b = append(b, k.id[:]...)
+	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(b, uint32(k.node)))
+}
+
+// readEndToken reads one; "" is the latest end.
+func readEndToken(token string) (endKey, error) {
+	if token == "" {
+		return lastEnd, nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(b) != 28 {
+		return endKey{}, invalid("page_token %q is not one of this list", token)
+	}
+	k := endKey{at: time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC()}
+	if k.at.Before(time.Unix(0, 0)) || k.at.After(lastEnd.at) {
+		return endKey{}, invalid("page_token %q is not one of this list", token)
+	}
+	copy(k.id[:], b[8:])
+	k.node = int32(binary.BigEndian.Uint32(b[24:]))
+	return k, nil
+}

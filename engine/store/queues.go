@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/heddle-io/heddle/engine/access"
 	"github.com/heddle-io/heddle/internal/gen/db"
 	heddlev1 "github.com/heddle-io/heddle/internal/gen/heddle/v1"
 )
@@ -18,7 +21,7 @@ func (s *Store) Queues(ctx context.Context) ([]*heddlev1.Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := s.db.ListQueues(ctx)
+	names, err := s.rdb.ListQueues(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list queues: %w", err)
 	}
@@ -37,7 +40,7 @@ func (s *Store) Queues(ctx context.Context) ([]*heddlev1.Queue, error) {
 		if q == nil || q.More {
 			continue // a queue that came up between the two reads, or one counted enough
 		}
-		waiting, err := s.fdb.QueueWaiting(ctx, db.QueueWaitingParams{Route: route.ID, Now: timestampOf(now), MaxRows: waitingCounted})
+		waiting, err := s.rdb.QueueWaiting(ctx, db.QueueWaitingParams{Route: route.ID, Now: timestampOf(now), MaxRows: waitingCounted})
 		if err != nil {
 			return nil, fmt.Errorf("jobs of queue %q: %w", route.Queue, err)
 		}
@@ -61,12 +64,32 @@ func (s *Store) SetQueuePaused(ctx context.Context, queue string, paused bool) e
 	if err := checkText("queue", queue, maxNameBytes); err != nil {
 		return err
 	}
-	set := s.db.ResumeQueue
-	if paused {
-		set = s.db.PauseQueue
-	}
-	if err := set(ctx, queue); err != nil {
+	err := pgx.BeginFunc(ctx, s.main, func(tx pgx.Tx) error {
+		q := db.New(tx)
+		set, name := q.ResumeQueue, "resume queue"
+		if paused {
+			set, name = q.PauseQueue, "pause queue"
+		}
+		if err := set(ctx, queue); err != nil {
+			return err
+		}
+		return audit(ctx, q, name, queue)
+	})
+	if err != nil {
 		return fmt.Errorf("pause queue %q: %w", queue, err)
 	}
 	return nil
+}
+
+// Audit notes what somebody did that belongs to no workflow, or to one that is
+// gone: it stands under the nil id, until the retention takes it.
+func (s *Store) Audit(ctx context.Context, action, note string) error {
+	if err := audit(ctx, s.db, action, note); err != nil {
+		return fmt.Errorf("audit of %q: %w", action, err)
+	}
+	return nil
+}
+
+func audit(ctx context.Context, q *db.Queries, action, note string) error {
+	return q.AddAudit(ctx, db.AddAuditParams{Action: action, Note: note, Author: access.From(ctx).Name})
 }

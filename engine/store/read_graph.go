@@ -18,68 +18,51 @@ const (
 	mostCards    = 2000
 )
 
+func cardLimit(maxCards int) (int, error) {
+	switch {
+	case maxCards == 0:
+		return defaultCards, nil
+	case maxCards < 1 || maxCards > mostCards:
+		return 0, invalid("max_cards is %d, must be 1 to %d", maxCards, mostCards)
+	}
+	return maxCards, nil
+}
+
 // Graph gives the cards of the graph view with counts by state: at most
 // maxCards (0: 400), merged where there are more. Who looks first after an
 // append has the cards made anew, unless the graph is large: then what was
 // appended stands in one card of its own, the last one.
 func (s *Store) Graph(ctx context.Context, id fsm.WorkflowID, maxCards int) (*heddlev1.GraphResponse, error) {
-	if maxCards == 0 {
-		maxCards = defaultCards
-	}
-	if maxCards < 1 || maxCards > mostCards {
-		return nil, invalid("max_cards is %d, must be 1 to %d", maxCards, mostCards)
+	_, resp, err := s.WorkflowGraph(ctx, id, maxCards)
+	return resp, err
+}
+
+// WorkflowGraph gives a workflow with its Graph.
+func (s *Store) WorkflowGraph(ctx context.Context, id fsm.WorkflowID, maxCards int) (*heddlev1.Workflow, *heddlev1.GraphResponse, error) {
+	maxCards, err := cardLimit(maxCards)
+	if err != nil {
+		return nil, nil, err
 	}
 	now, err := s.now(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	w, err := s.Workflow(ctx, id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	resp, err := s.graphCards(ctx, id, maxCards, w, now)
+	p, err := s.picture(ctx, id, maxCards, w.Nodes)
 	if err != nil {
-		return nil, fmt.Errorf("graph of workflow %s: %w", id, err)
+		return nil, nil, fmt.Errorf("graph of workflow %s: %w", id, err)
 	}
-	return resp, nil
-}
-
-func (s *Store) graphCards(ctx context.Context, id fsm.WorkflowID, maxCards int, w *heddlev1.Workflow, now time.Time) (*heddlev1.GraphResponse, error) {
-	ranges, stored, err := s.readCards(ctx, id)
-	if err != nil {
-		return nil, err
+	resp := p.view()
+	if err := s.countCards(ctx, id, resp, p, now); err != nil {
+		return nil, nil, fmt.Errorf("graph of workflow %s: %w", id, err)
 	}
-	known := int32(1)
-	if len(ranges) > 0 {
-		known = knownNodes(&ranges[0])
+	if err := s.stateCards(ctx, id, resp, p, w); err != nil {
+		return nil, nil, fmt.Errorf("graph of workflow %s: %w", id, err)
 	}
-	if w.Nodes > known {
-		if err := s.layOutAgain(ctx, id, w.Nodes); err != nil {
-			return nil, err
-		}
-		if ranges, stored, err = s.readCards(ctx, id); err != nil {
-			return nil, err
-		}
-	}
-	if len(ranges) == 0 {
-		return s.loneCard(ctx, id, w, now)
-	}
-	picture, to := stored.Merge(maxCards)
-	resp := &heddlev1.GraphResponse{Groups: ranges[0].Groups, Merged: ranges[0].Merged}
-	if picture != stored {
-		picture.Place()
-		resp.Merged = string(picture.Merged)
-	}
-	for i := range picture.Cards {
-		resp.Cards = append(resp.Cards, viewCard(int32(i), &picture.Cards[i]))
-	}
-	for _, e := range picture.Edges {
-		resp.Edges = append(resp.Edges, &heddlev1.CardEdge{From: e.From, To: e.To, On: uint32(e.On), Size: e.Size})
-	}
-	if err := s.countCards(ctx, id, resp, &ranges[0], to, w.Nodes, now); err != nil {
-		return nil, err
-	}
-	return resp, s.stateCards(ctx, id, resp)
+	return w, resp, nil
 }
 
 // readCards rebuilds the picture that layOut has stored.
@@ -126,22 +109,20 @@ func viewCard(group int32, c *layout.Card) *heddlev1.Card {
 
 // countCards counts the jobs of every card by state, which is that of a card
 // for a single job.
-func (s *Store) countCards(ctx context.Context, id fsm.WorkflowID, resp *heddlev1.GraphResponse, ranges *db.GroupRange, to []int32, nodes int32, now time.Time) error {
-	counts, err := s.db.GroupCounts(ctx, db.GroupCountsParams{WorkflowID: id, Los: ranges.Los, Now: timestampOf(now)})
+func (s *Store) countCards(ctx context.Context, id fsm.WorkflowID, resp *heddlev1.GraphResponse, p *picture, now time.Time) error {
+	counts, err := s.rdb.GroupCounts(ctx, db.GroupCountsParams{WorkflowID: id, Los: p.los, Now: timestampOf(now), Leased: s.leasedNodes(id)})
 	if err != nil {
 		return err
 	}
-	if known := knownNodes(ranges); nodes > known {
-		resp.Cards = append(resp.Cards, appendedCard(resp, known, nodes))
-	}
 	for _, c := range counts {
-		if c.Range < 1 || int(c.Range) > len(ranges.Grps) {
+		if c.Range < 1 || int(c.Range) > len(p.grps) {
 			continue // node 0 is no job
 		}
-		card := resp.Cards[len(resp.Cards)-1]
-		if grp := ranges.Grps[c.Range-1]; grp >= 0 {
-			card = resp.Cards[to[grp]]
+		at := p.cardAt(int(c.Range) - 1)
+		if at < 0 {
+			continue
 		}
+		card := resp.Cards[at]
 		state := heddlev1.State(c.State)
 		if c.State > 10 {
 			state = outcomeState(int16(c.State - 10))
@@ -155,63 +136,50 @@ func (s *Store) countCards(ctx context.Context, id fsm.WorkflowID, resp *heddlev
 	return nil
 }
 
-// appendedCard stands below the others for what was appended since.
-func appendedCard(resp *heddlev1.GraphResponse, known, nodes int32) *heddlev1.Card {
-	card := &heddlev1.Card{
-		Group: int32(len(resp.Cards)), Label: "appended", Size: nodes - known, FirstNode: known + 1, LastNode: nodes,
-		Width: 1, Height: 1, Box: -1, Counts: &heddlev1.Counts{},
+// stateCards gives the cards of single batches their states and the counts of
+// their members; those of several batches count the batches.
+func (s *Store) stateCards(ctx context.Context, id fsm.WorkflowID, resp *heddlev1.GraphResponse, p *picture, w *heddlev1.Workflow) error {
+	byNode := make(map[int32]*heddlev1.Batch, len(w.Batches))
+	for _, b := range w.Batches {
+		byNode[b.Node] = b
 	}
-	if card.Size == 1 {
-		card.Node = card.FirstNode
-	}
+	var nodes []int32 // of batches beyond those that were read
 	for _, c := range resp.Cards {
-		card.Y = max(card.Y, c.Y+c.Height/2+1)
-	}
-	return card
-}
-
-// stateCards gives the cards of single batches their states and the counters
-// of their members.
-func (s *Store) stateCards(ctx context.Context, id fsm.WorkflowID, resp *heddlev1.GraphResponse) error {
-	var nodes []int32
-	for _, c := range resp.Cards {
-		if c.Node != 0 && c.Counts.Total == 0 {
+		if c.Node != 0 && c.Counts.Total == 0 && byNode[c.Node] == nil {
 			nodes = append(nodes, c.Node)
 		}
 	}
-	batches, err := s.db.BatchesByNode(ctx, db.BatchesByNodeParams{WorkflowID: id, Nodes: nodes})
-	if err != nil {
-		return err
-	}
-	byNode := make(map[int32]*heddlev1.Batch, len(batches))
-	for i := range batches {
-		byNode[batches[i].Node] = viewBatch(&batches[i])
+	if len(nodes) > 0 {
+		batches, err := s.rdb.BatchesByNode(ctx, db.BatchesByNodeParams{WorkflowID: id, Nodes: nodes})
+		if err != nil {
+			return err
+		}
+		for i := range batches {
+			byNode[batches[i].Node] = viewBatch(&batches[i])
+		}
 	}
 	for _, c := range resp.Cards {
 		if b := byNode[c.Node]; b != nil {
 			c.State, c.Counts, c.IsBatch = b.State, b.Members, true
 		}
 	}
+	if p.merged == "" && p.nodes <= p.known {
+		return nil
+	}
+	counts, err := s.rdb.GroupBatchCounts(ctx, db.GroupBatchCountsParams{WorkflowID: id, Los: p.los})
+	if err != nil {
+		return err
+	}
+	for _, n := range counts {
+		if n.Range < 1 || int(n.Range) > len(p.grps) {
+			continue
+		}
+		at := p.cardAt(int(n.Range) - 1)
+		if at < 0 || resp.Cards[at].Node != 0 {
+			continue
+		}
+		count(resp.Cards[at].Counts, batchState(n.State, n.Outcome), n.Batches)
+		resp.Cards[at].Counts.Total += n.Batches
+	}
 	return nil
-}
-
-// loneCard is the picture of a lone job.
-func (s *Store) loneCard(ctx context.Context, id fsm.WorkflowID, w *heddlev1.Workflow, now time.Time) (*heddlev1.GraphResponse, error) {
-	row, err := s.viewRow(ctx, fsm.JobID{Workflow: id, Node: 1})
-	if err != nil {
-		return nil, err
-	}
-	route, err := s.routeNames(ctx, row.Route)
-	if err != nil {
-		return nil, err
-	}
-	label := row.Name
-	if label == "" {
-		label = route.kind
-	}
-	resp := &heddlev1.GraphResponse{Groups: 1, Cards: []*heddlev1.Card{{
-		Label: label, Kind: route.kind, Size: 1, Node: 1, FirstNode: 1, LastNode: 1, Width: 1, Height: 1, Box: -1, Counts: &heddlev1.Counts{},
-	}}}
-	ranges := db.GroupRange{Los: []int32{1, 2}, Grps: []int32{0, -1}}
-	return resp, s.countCards(ctx, id, resp, &ranges, []int32{0}, w.Nodes, now)
 }

@@ -50,53 +50,28 @@ func (s *Store) Nodes(ctx context.Context, id fsm.WorkflowID, batch dag.ID, req 
 }
 
 func (s *Store) nodes(ctx context.Context, id fsm.WorkflowID, batch dag.ID, f stateSet, after, size int32, now time.Time) (*heddlev1.NodesResponse, error) {
-	more := size + 1
-	jobs, err := s.db.NodeJobs(ctx, db.NodeJobsParams{
-		WorkflowID: id, After: after, Batch: int32(batch), MaxRows: more, Now: timestampOf(now),
-		Blocked: f.blocked, Available: f.available, Scheduled: f.scheduled, Retryable: f.retryable, Outcomes: f.outcomes,
-	})
-	if err != nil {
-		return nil, err
-	}
-	batches, err := s.db.NodeBatches(ctx, db.NodeBatchesParams{
-		WorkflowID: id, After: after, Parent: int32(batch), MaxRows: more, Blocked: f.blocked, Running: f.running, Outcomes: f.outcomes,
-	})
-	if err != nil {
-		return nil, err
+	found, more, err := s.nodesBetween(ctx, id, batch, f, after, math.MaxInt32, int(size), now)
+	if err != nil || len(found) == 0 {
+		return &heddlev1.NodesResponse{}, err
 	}
 	resp := &heddlev1.NodesResponse{}
-	var numbers []int32
-	for i, j := 0, 0; i < len(jobs) || j < len(batches); {
-		if int32(len(numbers)) == size {
-			resp.NextPageToken = pageToken(key{id, numbers[size-1]})
-			break
-		}
-		job, inner := int32(math.MaxInt32), int32(math.MaxInt32)
-		if i < len(jobs) {
-			job = jobs[i].Node
-		}
-		if j < len(batches) {
-			inner = batches[j].Node
-		}
-		if inner < job {
-			resp.Batches = append(resp.Batches, viewBatch(&batches[j]))
-			numbers = append(numbers, inner)
-			j++
+	if more {
+		resp.NextPageToken = pageToken(key{id, found[len(found)-1].number})
+	}
+	numbers := make([]int32, len(found))
+	for i, n := range found {
+		numbers[i] = n.number
+		if n.batch != nil {
+			resp.Batches = append(resp.Batches, viewBatch(n.batch))
 			continue
 		}
-		row := viewRow(jobs[i])
-		view, err := s.viewJob(ctx, &row, now)
+		view, err := s.viewJob(ctx, n.job, now)
 		if err != nil {
 			return nil, err
 		}
 		resp.Jobs = append(resp.Jobs, view)
-		numbers = append(numbers, job)
-		i++
 	}
-	if len(numbers) == 0 {
-		return resp, nil
-	}
-	edges, err := s.db.EdgesAmong(ctx, db.EdgesAmongParams{WorkflowID: id, Children: numbers, MaxRows: edgesShown})
+	edges, err := s.rdb.EdgesAmong(ctx, db.EdgesAmongParams{WorkflowID: id, Children: numbers, MaxRows: edgesShown})
 	if err != nil {
 		return nil, err
 	}
@@ -104,4 +79,43 @@ func (s *Store) nodes(ctx context.Context, id fsm.WorkflowID, batch dag.ID, f st
 		resp.Edges = append(resp.Edges, &heddlev1.Edge{Parent: e.Parent, Child: e.Child, On: uint32(e.OnSet)})
 	}
 	return resp, nil
+}
+
+// oneNode is a job or a batch.
+type oneNode struct {
+	number int32
+	job    *viewRow
+	batch  *db.Batch
+}
+
+// nodesBetween reads nodes behind a number, up to another, by number, the direct
+// members of a batch or all. more says that there are others.
+func (s *Store) nodesBetween(ctx context.Context, id fsm.WorkflowID, batch dag.ID, f stateSet, after, until int32, size int, now time.Time) (found []oneNode, more bool, err error) {
+	jobs, err := s.rdb.NodeJobs(ctx, db.NodeJobsParams{
+		WorkflowID: id, After: after, Until: until, Batch: int32(batch), MaxRows: int32(size) + 1, Now: timestampOf(now), Leased: s.leasedNodes(id),
+		Blocked: f.blocked, Running: f.running, Available: f.available, Scheduled: f.scheduled, Retryable: f.retryable, Outcomes: f.outcomes,
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	batches, err := s.rdb.NodeBatches(ctx, db.NodeBatchesParams{
+		WorkflowID: id, After: after, Until: until, Parent: int32(batch), MaxRows: int32(size) + 1, Blocked: f.blocked, Running: f.running, Outcomes: f.outcomes,
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	for i, j := 0, 0; i < len(jobs) || j < len(batches); {
+		if len(found) == size {
+			return found, true, nil
+		}
+		if i == len(jobs) || j < len(batches) && batches[j].Node < jobs[i].Node {
+			found = append(found, oneNode{number: batches[j].Node, batch: &batches[j]})
+			j++
+			continue
+		}
+		row := viewRow(jobs[i])
+		found = append(found, oneNode{number: row.Node, job: &row})
+		i++
+	}
+	return found, false, nil
 }

@@ -72,7 +72,8 @@ func batchState(state, outcome int16) heddlev1.State {
 	return outcomeState(outcome)
 }
 
-// viewJob maps a row; args, result and attempts are not in it.
+// viewJob maps a row, a leased job's as running; args, result and attempts are
+// not in it.
 func (s *Store) viewJob(ctx context.Context, r *viewRow, now time.Time) (*heddlev1.Job, error) {
 	route, err := s.routeNames(ctx, r.Route)
 	if err != nil {
@@ -109,6 +110,7 @@ func (s *Store) viewJob(ctx context.Context, r *viewRow, now time.Time) (*heddle
 			return nil, fmt.Errorf("options of job %s: %w", job.Id, err)
 		}
 	}
+	s.showLease(fsm.JobID{Workflow: r.WorkflowID, Node: r.Node}, job)
 	return job, nil
 }
 
@@ -186,9 +188,7 @@ type stateSet struct {
 	outcomes                                          int32
 }
 
-// newStateSet reads a filter; no states are all. A job that runs is an
-// available one to the database: whoever filters by running looks through the
-// available ones for leases.
+// newStateSet reads a filter; no states are all.
 func newStateSet(states []heddlev1.State) stateSet {
 	if len(states) == 0 {
 		return stateSet{true, true, true, true, true, int32(dag.Always)}
@@ -203,7 +203,7 @@ func newStateSet(states []heddlev1.State) stateSet {
 		case heddlev1.State_STATE_AVAILABLE:
 			set.available = true
 		case heddlev1.State_STATE_RUNNING:
-			set.available, set.running = true, true
+			set.running = true
 		case heddlev1.State_STATE_RETRYABLE:
 			set.retryable = true
 		case heddlev1.State_STATE_SUCCEEDED:
@@ -219,7 +219,43 @@ func newStateSet(states []heddlev1.State) stateSet {
 	return set
 }
 
-func (f stateSet) open() bool { return f.blocked || f.scheduled || f.available || f.retryable }
+func (f stateSet) open() bool { return f.blocked || f.released() }
+
+// released: states of open jobs that wait for nothing but their time and a
+// worker, and of those that run.
+func (f stateSet) released() bool { return f.scheduled || f.available || f.retryable || f.running }
+
+// and gives the states that are in both.
+func (f stateSet) and(g stateSet) stateSet {
+	return stateSet{
+		f.blocked && g.blocked, f.scheduled && g.scheduled, f.available && g.available, f.retryable && g.retryable, f.running && g.running,
+		f.outcomes & g.outcomes,
+	}
+}
+
+func (f stateSet) has(state heddlev1.State) bool {
+	switch state {
+	case heddlev1.State_STATE_BLOCKED:
+		return f.blocked
+	case heddlev1.State_STATE_SCHEDULED:
+		return f.scheduled
+	case heddlev1.State_STATE_AVAILABLE:
+		return f.available
+	case heddlev1.State_STATE_RUNNING:
+		return f.running
+	case heddlev1.State_STATE_RETRYABLE:
+		return f.retryable
+	case heddlev1.State_STATE_SUCCEEDED:
+		return f.outcomes&int32(dag.Succeeded) != 0
+	case heddlev1.State_STATE_FAILED:
+		return f.outcomes&int32(dag.Failed) != 0
+	case heddlev1.State_STATE_CANCELLED:
+		return f.outcomes&int32(dag.Cancelled) != 0
+	case heddlev1.State_STATE_SKIPPED:
+		return f.outcomes&int32(dag.Skipped) != 0
+	}
+	return false
+}
 
 func notFoundWorkflow(id fsm.WorkflowID) error {
 	return fmt.Errorf("workflow %s: %w", id, model.ErrNotFound)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,6 +51,9 @@ func (s *Store) Retain(ctx context.Context, keep time.Duration) (removed int64, 
 		if err != nil {
 			return removed, fmt.Errorf("retention of %s: %w", d.time().Format(time.DateOnly), err)
 		}
+	}
+	if err := errors.Join(s.db.RemoveOperations(ctx, timestampOf(cutoff)), s.db.RemoveOldAudit(ctx, timestampOf(cutoff))); err != nil {
+		return removed, fmt.Errorf("retention of operations: %w", err)
 	}
 	return removed, nil
 }
@@ -127,6 +131,9 @@ func (s *Store) retainDay(ctx context.Context, d day, cutoff time.Time) (removed
 	}
 	removed, err = s.db.CountFinished(ctx, db.CountFinishedParams{First: span.First, Last: span.Last})
 	if err != nil {
+		return 0, err
+	}
+	if err := s.db.RemoveAuditOfDay(ctx, db.RemoveAuditOfDayParams{First: span.First, Last: span.Last}); err != nil {
 		return 0, err
 	}
 	// The history goes first: once it is gone, no retry can bring a job back

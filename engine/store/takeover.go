@@ -21,9 +21,23 @@ var (
 	// changed.
 	ErrFenced = errors.New("fenced by a newer reign")
 	// ErrForeign is returned by Takeover of a database that another cluster
-	// owns.
+	// owns, as a *ForeignError.
 	ErrForeign = errors.New("the database belongs to another cluster")
 )
+
+// ForeignError names the cluster that owns the database.
+type ForeignError struct {
+	Owner   fsm.WorkflowID
+	Cluster fsm.WorkflowID // that wanted to take over
+}
+
+// Error implements error.
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("%v: %s, this one is %s", ErrForeign, e.Owner, e.Cluster)
+}
+
+// Unwrap gives ErrForeign.
+func (e *ForeignError) Unwrap() error { return ErrForeign }
 
 // codeFenced is raised by heddle_fence.
 const codeFenced = "HD001"
@@ -44,13 +58,15 @@ func (s *Store) Timeline(ctx context.Context) (int32, error) {
 	return timeline, nil
 }
 
-// Disown makes the database nobody's: the cluster that takes over next owns it,
-// and it is foreign to the one that had it before.
-func (s *Store) Disown(ctx context.Context) error {
-	if err := s.fdb.DisownFence(ctx); err != nil {
-		return fmt.Errorf("take the database from its owner: %w", err)
+// Disown makes the database nobody's if owner owns it: the cluster that takes
+// over next has it, and it is foreign to owner from then on. done tells whether
+// it was owner's.
+func (s *Store) Disown(ctx context.Context, owner fsm.WorkflowID) (done bool, err error) {
+	rows, err := s.fdb.DisownFence(ctx, &owner)
+	if err != nil {
+		return false, fmt.Errorf("take the database from its owner: %w", err)
 	}
-	return nil
+	return rows > 0, nil
 }
 
 // Takeover fences out every older reign: it takes the fence's lock
@@ -89,6 +105,13 @@ func (s *Store) takeover(ctx context.Context, cluster fsm.WorkflowID, epoch uint
 	if err := q.SetLockTimeout(ctx, fmt.Sprintf("%dms", takeoverWait.Milliseconds())); err != nil {
 		return 0, err
 	}
+	// A foreign cluster must not wait for the owner's transactions, let alone end
+	// them.
+	if state, err := q.FenceState(ctx); err != nil {
+		return 0, err
+	} else if err := notForeign(state, cluster); err != nil {
+		return 0, err
+	}
 	key, err := q.FenceKey(ctx)
 	if err != nil {
 		return 0, err
@@ -101,8 +124,8 @@ func (s *Store) takeover(ctx context.Context, cluster fsm.WorkflowID, epoch uint
 	if err != nil {
 		return 0, err
 	}
-	if state.ClusterID != nil && *state.ClusterID != cluster {
-		return 0, fmt.Errorf("%w: %s, this one is %s", ErrForeign, state.ClusterID, cluster)
+	if err := notForeign(state, cluster); err != nil {
+		return 0, err
 	}
 	if uint64(state.Epoch) >= epoch {
 		return uint64(state.Epoch), nil
@@ -111,4 +134,12 @@ func (s *Store) takeover(ctx context.Context, cluster fsm.WorkflowID, epoch uint
 		return 0, err
 	}
 	return 0, commit(ctx, tx)
+}
+
+// notForeign refuses a database that another cluster owns.
+func notForeign(state db.FenceStateRow, cluster fsm.WorkflowID) error {
+	if state.ClusterID != nil && *state.ClusterID != cluster {
+		return &ForeignError{Owner: *state.ClusterID, Cluster: cluster}
+	}
+	return nil
 }

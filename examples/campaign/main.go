@@ -106,7 +106,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := book.create(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "engine: %s  mail server: %s\n", l.URL, box.addr)
+	fmt.Fprintf(out, "engine: %[1]s  admin page: %[1]s/  mail server: %[2]s\n", l.URL, box.addr)
 
 	crew, err := startCrew(ctx, o, l, box, book)
 	if err != nil {
@@ -124,7 +124,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "workflow %s: %d mails\n", run.ID(), len(to))
+	fmt.Fprintf(out, "workflow %s: %d mails; see it at %s/workflows/%[1]s\n", run.ID(), len(to), l.URL)
 	atRisk, err := follow(ctx, out, run, crew)
 	if err != nil {
 		return err

@@ -39,7 +39,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Stop()) }()
-	fmt.Fprintln(out, "engine:", l.URL)
+	fmt.Fprintf(out, "engine: %[1]s  admin page: %[1]s/\n", l.URL)
 
 	c, err := heddle.NewClient(heddle.ClientConfig{Addrs: []string{l.URL}})
 	if err != nil {

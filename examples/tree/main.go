@@ -48,6 +48,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Stop()) }()
+	fmt.Fprintf(out, "admin page: %s/\n", l.URL)
 	c, err := heddle.NewClient(heddle.ClientConfig{Addrs: []string{l.URL}})
 	if err != nil {
 		return err

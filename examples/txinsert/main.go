@@ -61,6 +61,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Stop()) }()
+	fmt.Fprintf(out, "admin page: %s/\n", l.URL)
 	pool, err := pgxpool.New(ctx, l.DSN)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ package enginetest
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"sync"
@@ -25,24 +26,45 @@ import (
 type Client struct {
 	heddlev1connect.WorkflowServiceClient
 	heddlev1connect.WorkerServiceClient
-	Queues heddlev1connect.QueueServiceClient
-	Jobs   heddlev1connect.JobServiceClient
-	t      testing.TB
+	Queues   heddlev1connect.QueueServiceClient
+	Jobs     heddlev1connect.JobServiceClient
+	Live     heddlev1connect.LiveServiceClient
+	Stats    heddlev1connect.StatsServiceClient
+	Batches  heddlev1connect.BatchServiceClient
+	Sessions heddlev1connect.SessionServiceClient
+	Cluster  heddlev1connect.ClusterServiceClient
+	t        testing.TB
 }
 
 // Dial gives a client of the API at addr (host:port).
 func Dial(t testing.TB, addr string) *Client {
 	t.Helper()
+	return dial(t, "http://"+addr, nil)
+}
+
+// DialTLS gives a client of the API of an engine that speaks TLS.
+func DialTLS(t testing.TB, addr string, config *tls.Config) *Client {
+	t.Helper()
+	return dial(t, "https://"+addr, config.Clone())
+}
+
+func dial(t testing.TB, url string, config *tls.Config) *Client {
 	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: &protocols}
+	protocols.SetUnencryptedHTTP2(config == nil)
+	protocols.SetHTTP2(config != nil)
+	transport := &http.Transport{Protocols: &protocols, TLSClientConfig: config}
 	t.Cleanup(transport.CloseIdleConnections)
-	h, url := &http.Client{Transport: transport}, "http://"+addr
+	h := &http.Client{Transport: transport}
 	return &Client{
 		WorkflowServiceClient: heddlev1connect.NewWorkflowServiceClient(h, url),
 		WorkerServiceClient:   heddlev1connect.NewWorkerServiceClient(h, url),
 		Queues:                heddlev1connect.NewQueueServiceClient(h, url),
 		Jobs:                  heddlev1connect.NewJobServiceClient(h, url),
+		Live:                  heddlev1connect.NewLiveServiceClient(h, url),
+		Stats:                 heddlev1connect.NewStatsServiceClient(h, url),
+		Batches:               heddlev1connect.NewBatchServiceClient(h, url),
+		Sessions:              heddlev1connect.NewSessionServiceClient(h, url),
+		Cluster:               heddlev1connect.NewClusterServiceClient(h, url),
 		t:                     t,
 	}
 }

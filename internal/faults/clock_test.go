@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/heddle-io/heddle/internal/oracle"
 	"github.com/heddle-io/heddle/internal/pgtest"
 	heddle "github.com/heddle-io/heddle/sdk"
 )
@@ -69,7 +70,7 @@ func TestDatabaseClockGoesBack(t *testing.T) {
 	took := time.Since(submitted)
 	judge(t, dsn, v, l.submitted())
 	for _, e := range v.read() {
-		if e.What == "start" && e.Workflow == delayed.ID() && time.Unix(0, e.At).Sub(submitted) < delay {
+		if e.What == oracle.Start && e.Workflow == delayed.ID() && time.Unix(0, e.At).Sub(submitted) < delay {
 			t.Errorf("the delayed job started %v after its submission, want at least %v", time.Unix(0, e.At).Sub(submitted), delay)
 		}
 	}

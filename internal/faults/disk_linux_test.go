@@ -177,11 +177,11 @@ func TestPostgresDiskFull(t *testing.T) {
 
 	w.tell("release")
 	eventually(t, "the engine says that the disk is full", patience, func() bool {
-		return strings.Contains(s.log.String(), "flush failed") && strings.Contains(s.log.String(), "No space left on device")
+		return strings.Contains(s.log(), "flush failed") && strings.Contains(s.log(), "No space left on device")
 	})
 	acked := v.acks()
 	select {
-	case <-s.done:
+	case <-s.Ended():
 		t.Fatal("the engine ended because the disk was full")
 	default:
 	}
@@ -192,7 +192,7 @@ func TestPostgresDiskFull(t *testing.T) {
 	settle(t, dsn, patience)
 	judge(t, dsn, v, l.submitted())
 	t.Logf("%d ends were acknowledged before the disk was full", acked)
-	if n := strings.Count(s.log.String(), "\n"); n > 200 {
+	if n := strings.Count(s.log(), "\n"); n > 200 {
 		t.Errorf("the full disk took %d lines of the engine's log", n)
 	}
 }
@@ -219,7 +219,7 @@ func TestLogDiskFull(t *testing.T) {
 	if code := s.await(patience); code != 3 {
 		t.Errorf("the engine without a log ended with code %d", code)
 	}
-	said := s.log.String()
+	said := s.log()
 	for _, part := range []string{"scheduler stopped", "no space left on device"} {
 		if !strings.Contains(said, part) {
 			t.Errorf("the engine did not say %q:\n%s", part, said)
@@ -230,7 +230,7 @@ func TestLogDiskFull(t *testing.T) {
 	if code := s.await(startTime); code == 0 {
 		t.Error("the engine that could not start ended with code 0")
 	}
-	if said := s.log.String(); !strings.Contains(said, "no space left on device") {
+	if said := s.log(); !strings.Contains(said, "no space left on device") {
 		t.Errorf("the engine that could not start did not say why:\n%s", said)
 	}
 	disk.free()

@@ -333,7 +333,7 @@ func TestResultTooLarge(t *testing.T) {
 		subs = append(subs, &submission{id: r.ID(), acked: true, lone: true, jobs: 1, want: want})
 	}
 	judge(t, dsn, v, subs)
-	f := readTables(t, dsn).finished[job{runs[0].ID(), 1}]
+	f := readTables(t, dsn).finished[job{Workflow: runs[0].ID(), Node: 1}]
 	for _, part := range []string{"result", fmt.Sprint(2<<20 + 2), fmt.Sprint(1 << 20)} {
 		if !strings.Contains(f.error, part) {
 			t.Errorf("the error does not say %q: %s", part, f.error)

@@ -30,7 +30,7 @@ func TestEngineKilledUnderLoad(t *testing.T) {
 		s.kill()
 		if i == 1 { // once more, in the middle of its start
 			s.process = play(t, partEngine, "engine", s.config)
-			eventually(t, "the engine says something", startTime, func() bool { return s.log.String() != "" })
+			eventually(t, "the engine says something", startTime, func() bool { return s.log() != "" })
 			s.kill()
 		}
 		s.launch()
@@ -82,10 +82,10 @@ func TestPostgresDownAtStart(t *testing.T) {
 	s := newServer(t, pg.DSN(), t.TempDir(), 10*time.Second)
 	s.process = play(t, partEngine, "engine", s.config)
 	eventually(t, "the engine says that Postgres is away", startTime, func() bool {
-		return strings.Contains(s.log.String(), "postgres cannot be reached")
+		return strings.Contains(s.log(), "postgres cannot be reached")
 	})
 	select {
-	case <-s.done:
+	case <-s.Ended():
 		t.Fatal("the engine ended because Postgres was away")
 	default:
 	}

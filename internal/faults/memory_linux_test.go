@@ -15,7 +15,7 @@ import (
 // bytes.
 func (p *process) memory() (now, peak int64) {
 	p.t.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 	if err != nil {
 		p.t.Fatal(err)
 	}

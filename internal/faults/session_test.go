@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/heddle-io/heddle/internal/oracle"
 	"github.com/heddle-io/heddle/internal/pgtest"
 	heddle "github.com/heddle-io/heddle/sdk"
 )
@@ -60,12 +61,12 @@ func TestWorkerKilledMidJob(t *testing.T) {
 	victim.kill()
 	killed := time.Now()
 	lost := v.startedBy("victim")
-	restarted := func(e *event) bool { return e.What == "start" && e.Worker == "other" && e.Attempt == 2 }
+	restarted := func(e *event) bool { return e.What == oracle.Start && e.Who == "other" && e.Attempt == 2 }
 	eventually(t, "the victim's jobs start elsewhere", patience, func() bool {
 		again := make(map[job]bool)
 		for _, e := range v.read() {
 			if restarted(&e) {
-				again[e.job()] = true
+				again[e.Job()] = true
 			}
 		}
 		for _, j := range lost {
@@ -84,7 +85,7 @@ func TestWorkerKilledMidJob(t *testing.T) {
 	other.tell("release")
 	l.finish()
 	settle(t, dsn, patience)
-	judge(t, dsn, v, l.submitted(), "victim")
+	judge(t, dsn, v, l.submitted())
 	after := readTables(t, dsn)
 	for j, f := range after.finished {
 		charged := after.tries[j][howLost]
@@ -93,7 +94,7 @@ func TestWorkerKilledMidJob(t *testing.T) {
 			if charged != 1 {
 				t.Errorf("job %v (attempt %d) of the killed worker was lost %d times", j, f.attempt, charged)
 			}
-		case charged != 0 && v.count(func(e *event) bool { return e.What == "start" && e.job() == j && e.Attempt == 1 }) > 0:
+		case charged != 0 && v.count(func(e *event) bool { return e.What == oracle.Start && e.Job() == j && e.Attempt == 1 }) > 0:
 			// One that was granted to the killed worker and never started there
 			// is charged too; this one was another's.
 			t.Errorf("job %v (attempt %d) of another worker was lost %d times", j, f.attempt, charged)
@@ -126,12 +127,10 @@ func TestPoisonJob(t *testing.T) {
 		}
 		l.acked(l.add(&submission{lone: true, jobs: 1, want: want}), r.ID())
 	}
-	poison := job{runs[0].ID(), 1}
+	poison := job{Workflow: runs[0].ID(), Node: 1}
 	// A supervisor starts the worker again each time.
-	var names []string
 	for i := range attempts {
 		name := fmt.Sprintf("worker%d", i)
-		names = append(names, name)
 		w := hire(t, s, v, name, 20, nil)
 		if code := w.await(patience); code != -1 {
 			t.Fatalf("the worker ended with code %d, not by the poison", code)
@@ -139,7 +138,7 @@ func TestPoisonJob(t *testing.T) {
 	}
 	hire(t, s, v, "last", 20, nil)
 	settle(t, dsn, patience)
-	judge(t, dsn, v, l.submitted(), names...)
+	judge(t, dsn, v, l.submitted())
 	after := readTables(t, dsn)
 	if f := after.finished[poison]; f.outcome != heddle.Failed || f.attempt != attempts || f.error == "" {
 		t.Errorf("the poison job ended %v at attempt %d with error %q", f.outcome, f.attempt, f.error)
@@ -189,7 +188,7 @@ func TestGracefulStopMidJob(t *testing.T) {
 	last.tell("release")
 	settle(t, dsn, patience)
 	// The process of the stubborn worker ended under its handlers.
-	judge(t, dsn, v, l.submitted(), "stubborn")
+	judge(t, dsn, v, l.submitted())
 	after := readTables(t, dsn)
 	for j, f := range after.finished {
 		if tries := after.tries[j]; tries[howLost] != 0 {

@@ -2,8 +2,6 @@ package faults
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"testing"
 	"time"
 
@@ -19,7 +17,6 @@ type finished struct {
 	batch   *int32
 	attempt int
 	outcome heddle.Outcome
-	args    task
 	error   string
 }
 
@@ -31,17 +28,12 @@ type tables struct {
 	// tries counts the rows of attempts by how they ended.
 	tries   map[job]map[int16]int
 	batches map[job]*batch
-	edges   []edge
-	// cascades under way.
-	cascades int
 }
 
 // How attempts end that do not finish their job.
 const (
-	howFailed   = 1
 	howLost     = 2
 	howReleased = 4
-	howTimeout  = 5
 )
 
 // batch is a row of batches, or of workflows as node 0.
@@ -51,12 +43,6 @@ type batch struct {
 	outcome                             heddle.Outcome
 	total                               int
 	succeeded, failed, cancelled, skips int
-}
-
-type edge struct {
-	workflow      string
-	parent, child int32
-	on            heddle.Outcome
 }
 
 // readTables reads all of it in one snapshot.
@@ -74,19 +60,13 @@ func readTables(t testing.TB, dsn string) *tables {
 		finished: make(map[job]*finished), open: make(map[job]string),
 		tries: make(map[job]map[int16]int), batches: make(map[job]*batch),
 	}
-	each(t, tx, "SELECT workflow_id, node, batch, attempt, outcome, args, coalesce(error, '') FROM finished_jobs", func(rows pgx.Rows) error {
+	each(t, tx, "SELECT workflow_id, node, batch, attempt, outcome, coalesce(error, '') FROM finished_jobs", func(rows pgx.Rows) error {
 		var f finished
 		var id uuid.UUID
-		var args []byte
-		if err := rows.Scan(&id, &f.node, &f.batch, &f.attempt, &f.outcome, &args, &f.error); err != nil {
+		if err := rows.Scan(&id, &f.Node, &f.batch, &f.attempt, &f.outcome, &f.error); err != nil {
 			return err
 		}
-		f.workflow = id.String()
-		if len(args) > 0 {
-			if err := json.Unmarshal(args, &f.args); err != nil {
-				return fmt.Errorf("args of %v: %w", f.job, err)
-			}
-		}
+		f.Workflow = id.String()
 		s.finished[f.job] = &f
 		return nil
 	})
@@ -97,7 +77,7 @@ func readTables(t testing.TB, dsn string) *tables {
 		if err := rows.Scan(&id, &node, &text); err != nil {
 			return err
 		}
-		s.open[job{id.String(), node}] = text
+		s.open[job{Workflow: id.String(), Node: node}] = text
 		return nil
 	})
 	each(t, tx, "SELECT workflow_id, node, how, count(*) FROM attempts GROUP BY 1, 2, 3", func(rows pgx.Rows) error {
@@ -108,7 +88,7 @@ func readTables(t testing.TB, dsn string) *tables {
 		if err := rows.Scan(&id, &node, &how, &n); err != nil {
 			return err
 		}
-		j := job{id.String(), node}
+		j := job{Workflow: id.String(), Node: node}
 		if s.tries[j] == nil {
 			s.tries[j] = make(map[int16]int)
 		}
@@ -124,22 +104,9 @@ func readTables(t testing.TB, dsn string) *tables {
 		if err := rows.Scan(&id, &node, &b.parent, &b.lo, &b.hi, &b.state, &b.outcome, &b.total, &b.succeeded, &b.failed, &b.cancelled, &b.skips); err != nil {
 			return err
 		}
-		s.batches[job{id.String(), node}] = &b
+		s.batches[job{Workflow: id.String(), Node: node}] = &b
 		return nil
 	})
-	each(t, tx, "SELECT workflow_id, parent, child, on_set FROM edges", func(rows pgx.Rows) error {
-		var id uuid.UUID
-		var e edge
-		if err := rows.Scan(&id, &e.parent, &e.child, &e.on); err != nil {
-			return err
-		}
-		e.workflow = id.String()
-		s.edges = append(s.edges, e)
-		return nil
-	})
-	if err := tx.QueryRow(ctx, "SELECT count(*) FROM cascades").Scan(&s.cascades); err != nil {
-		t.Fatal(err)
-	}
 	return s
 }
 

@@ -14,9 +14,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/google/uuid"
 
-	heddlev1 "github.com/heddle-io/heddle/internal/gen/heddle/v1"
+	"github.com/heddle-io/heddle/internal/oracle"
 	heddle "github.com/heddle-io/heddle/sdk"
 )
 
@@ -61,11 +60,12 @@ type workerConfig struct {
 func workerMain() int {
 	var c workerConfig
 	partConfig(&c)
-	j, err := openJournal(c.Journal, c.Name)
+	j, err := oracle.OpenJournal(c.Journal, c.Name)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
+	witness := oracle.NewWitness(j)
 	released := make(chan struct{})
 	var release sync.Once
 	go listen(func(line string) {
@@ -76,7 +76,7 @@ func workerMain() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	client, err := heddle.NewClient(heddle.ClientConfig{
-		Addrs: []string{c.Addr}, Interceptors: []connect.Interceptor{witness{j}},
+		Addrs: []string{c.Addr}, Interceptors: []connect.Interceptor{witness},
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
@@ -85,19 +85,15 @@ func workerMain() int {
 	}
 	w := heddle.NewWorker(client, heddle.WorkerConfig{
 		Name: c.Name, Slots: c.Slots, Queues: c.Queues, StopTimeout: c.StopTimeout, StopGrace: c.StopGrace,
+		Middleware: []func(heddle.HandlerFunc) heddle.HandlerFunc{witness.Handler},
 	})
 	taskKind.Handle(w, func(ctx context.Context, k task) (string, error) {
-		info := heddle.JobInfo(ctx)
-		e := event{Workflow: info.WorkflowID, Node: int32(info.Node), Attempt: info.Attempt}
-		e.What = "start"
-		j.write(e)
-		result, err := k.run(ctx, info.Attempt, released)
-		e.What, e.How = "end", "ok"
-		if err != nil {
-			e.How = err.Error()
+		if k.Poison {
+			j.Write(event{What: oracle.Fault, How: oracle.FaultKill, Target: c.Name})
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
 		}
-		j.write(e)
-		return result, err
+		return k.run(ctx, heddle.JobInfo(ctx).Attempt, released)
 	})
 	oddKind.Do(w, func(context.Context, heddle.None) error { return nil })
 	if err := w.Run(ctx); err != nil {
@@ -108,10 +104,6 @@ func workerMain() int {
 }
 
 func (k task) run(ctx context.Context, attempt int, released <-chan struct{}) (string, error) {
-	if k.Poison {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
-	}
 	if attempt <= k.Hold {
 		done := ctx.Done()
 		if k.Stuck {
@@ -143,61 +135,6 @@ func (k task) run(ctx context.Context, attempt int, released <-chan struct{}) (s
 	return "done", nil
 }
 
-// witness writes down what the worker hears from the engine.
-type witness struct{ j *journal }
-
-var _ connect.Interceptor = witness{}
-
-// ackDone is the status of a report that was acknowledged.
-var ackDone = heddlev1.ReportStatus_REPORT_STATUS_DONE.String()
-
-// WrapUnary implements connect.Interceptor.
-func (w witness) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		res, err := next(ctx, req)
-		if err != nil {
-			return res, err
-		}
-		switch answer := res.Any().(type) {
-		case *heddlev1.PollResponse:
-			grants := make([]event, len(answer.GetLeases()))
-			for i, l := range answer.GetLeases() {
-				grants[i] = event{What: "grant", Workflow: idText(l.GetWorkflowId()), Node: l.GetNode(), Lease: l.GetLease(), Attempt: int(l.GetAttempt())}
-			}
-			w.j.write(grants...)
-		case *heddlev1.ReportResponse:
-			reports := req.Any().(*heddlev1.ReportRequest).GetReports()
-			acks := make([]event, len(reports))
-			for i, r := range reports {
-				acks[i] = event{
-					What: "ack", Workflow: idText(r.GetWorkflowId()), Node: r.GetNode(), Lease: r.GetLease(),
-					Ending: r.GetEnding().String(), Status: answer.GetResults()[i].GetStatus().String(),
-				}
-			}
-			w.j.write(acks...)
-		}
-		return res, nil
-	}
-}
-
-// WrapStreamingClient implements connect.Interceptor.
-func (witness) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next
-}
-
-// WrapStreamingHandler implements connect.Interceptor.
-func (witness) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return next
-}
-
-func idText(b []byte) string {
-	id, err := uuid.FromBytes(b)
-	if err != nil {
-		return fmt.Sprintf("%x", b)
-	}
-	return id.String()
-}
-
 // hire starts a worker process.
 func hire(t testing.TB, s *server, v *events, name string, slots int, change func(*workerConfig)) *process {
 	t.Helper()
@@ -205,5 +142,7 @@ func hire(t testing.TB, s *server, v *events, name string, slots int, change fun
 	if change != nil {
 		change(&c)
 	}
-	return play(t, partWorker, name, c)
+	p := play(t, partWorker, name, c)
+	p.killing = func() { v.boss.Write(event{What: oracle.Fault, How: oracle.FaultKill, Target: name}) }
+	return p
 }

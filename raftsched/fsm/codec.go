@@ -3,7 +3,9 @@ package fsm
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 )
 
 func appendString(b []byte, s string) []byte {
@@ -19,6 +21,15 @@ func appendBool(b []byte, v bool) []byte {
 
 func appendMember(b []byte, m Member) []byte {
 	return appendString(appendString(appendString(appendString(b, m.ID), m.RaftAddr), m.APIAddr), m.Version)
+}
+
+// appendFeatures in the order of their names.
+func appendFeatures(b []byte, features map[string]uint64) []byte {
+	b = binary.AppendUvarint(b, uint64(len(features)))
+	for _, name := range slices.Sorted(maps.Keys(features)) {
+		b = binary.AppendUvarint(appendString(b, name), features[name])
+	}
+	return b
 }
 
 // reader takes values from the front of b. After a fault it keeps the first
@@ -122,4 +133,26 @@ func (r *reader) workflow() (w WorkflowID) {
 
 func (r *reader) member() Member {
 	return Member{ID: r.str(), RaftAddr: r.str(), APIAddr: r.str(), Version: r.str()}
+}
+
+func (r *reader) features() map[string]uint64 {
+	var features map[string]uint64
+	for n := r.count(2); n > 0; n-- {
+		if features == nil {
+			features = make(map[string]uint64, n)
+		}
+		name := r.str()
+		features[name] = r.uvarint()
+	}
+	return features
+}
+
+func (r *reader) uint64() uint64 {
+	if len(r.b) < 8 {
+		r.fail("fixed number")
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(r.b)
+	r.b = r.b[8:]
+	return v
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 )
 
 // A command is one entry of the Raft log. Its first byte says which one; the
@@ -17,6 +18,8 @@ const (
 	codeSetMember    = 6
 	codeRemoveMember = 7
 	codeSetFeature   = 8
+	codeSetMember2   = 9 // with features
+	codeCheck        = 10
 )
 
 // ErrMalformed: a command or snapshot that no version of this code wrote.
@@ -85,9 +88,16 @@ type Schedule struct {
 // Member is a node of the cluster.
 type Member struct {
 	ID       string
-	RaftAddr string
-	APIAddr  string
+	RaftAddr string // host:port
+	APIAddr  string // URL
 	Version  string
+	// Features it understands, each up to a level. Not to be changed.
+	Features map[string]uint64
+}
+
+// Equal compares all fields.
+func (m Member) Equal(o Member) bool {
+	return m.ID == o.ID && m.RaftAddr == o.RaftAddr && m.APIAddr == o.APIAddr && m.Version == o.Version && maps.Equal(m.Features, o.Features)
 }
 
 // SetMember adds or changes a member.
@@ -123,7 +133,9 @@ func (c CloseSession) Append(b []byte) []byte {
 }
 
 // Append writes the entry's bytes behind b.
-func (c SetMember) Append(b []byte) []byte { return appendMember(append(b, codeSetMember), c.Member) }
+func (c SetMember) Append(b []byte) []byte {
+	return appendFeatures(appendMember(append(b, codeSetMember2), c.Member), c.Member.Features)
+}
 
 // Append writes the entry's bytes behind b.
 func (c RemoveMember) Append(b []byte) []byte {
@@ -240,6 +252,12 @@ func Decode(b []byte) (Command, error) {
 		c = s
 	case codeSetMember:
 		c = SetMember{Member: r.member()}
+	case codeSetMember2:
+		m := r.member()
+		m.Features = r.features()
+		c = SetMember{Member: m}
+	case codeCheck:
+		c = Check{Index: r.uvarint(), Hash: r.uint64()}
 	case codeRemoveMember:
 		c = RemoveMember{ID: r.str()}
 	case codeSetFeature:

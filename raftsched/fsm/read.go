@@ -32,12 +32,23 @@ func (s *State) Member(id string) (Member, bool) {
 // Feature tells the level that was set for a feature, 0 if none.
 func (s *State) Feature(name string) uint64 { return s.features[name] }
 
+// FeatureLevels that were set.
+func (s *State) FeatureLevels() map[string]uint64 { return maps.Clone(s.features) }
+
 // Session with an id.
 func (s *State) Session(id uint64) (Session, bool) {
 	if se := s.sessions[id]; se != nil {
 		return se.Session, true
 	}
 	return Session{}, false
+}
+
+// Follows tells whether this state is far enough to know of a session: one that
+// was opened behind its index is absent here and says nothing by that. Sessions
+// of other clusters are known to be none of this one.
+func (s *State) Follows(session uint64) bool {
+	first := s.sessionID(0)
+	return session>>40 != first>>40 || session-first <= s.index
 }
 
 // Sessions by id.
@@ -49,6 +60,9 @@ func (s *State) Sessions() []Session {
 	slices.SortFunc(out, func(a, b Session) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
+
+// SessionCount is the number of sessions.
+func (s *State) SessionCount() int { return len(s.sessions) }
 
 // Len is the number of leases.
 func (s *State) Len() int { return len(s.byJob) }

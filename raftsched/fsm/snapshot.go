@@ -10,8 +10,12 @@ import (
 	"slices"
 )
 
-// snapshotMagic begins every snapshot; its last byte is the format's version.
-const snapshotMagic = "heddle\x00\x01"
+// snapshotMagic begins every snapshot; the byte behind it is the format's
+// version: 1 had no features of members and no check.
+const (
+	snapshotMagic   = "heddle\x00"
+	snapshotVersion = 2
+)
 
 // Snapshot is a copy of a state. Taking it is one copy of memory; the work of
 // ordering and encoding is done by WriteTo, beside further Applies.
@@ -29,6 +33,7 @@ func (s *State) Snapshot() (*Snapshot, error) {
 		members: maps.Clone(s.members), features: maps.Clone(s.features),
 		sessions: make(map[uint64]*session, len(s.sessions)),
 		slots:    slices.Clone(s.slots),
+		checked:  s.checked,
 	}
 	for id, se := range s.sessions {
 		v := *se
@@ -62,19 +67,17 @@ func (s *Snapshot) encode() []byte {
 		return cmp.Or(cmp.Compare(x.lease.ID, y.lease.ID), cmp.Compare(x.ordinal, y.ordinal))
 	})
 	b := make([]byte, 0, 4096+40*len(leases))
-	b = append(b, snapshotMagic...)
+	b = append(append(b, snapshotMagic...), snapshotVersion)
 	b = binary.AppendUvarint(b, st.index)
 	b = append(b, st.cluster[:]...)
 	b = binary.AppendUvarint(b, st.epoch)
 	b = appendString(b, st.leader)
 	b = binary.AppendUvarint(b, uint64(len(st.members)))
 	for _, m := range st.Members() {
-		b = appendMember(b, m)
+		b = appendFeatures(appendMember(b, m), m.Features)
 	}
-	b = binary.AppendUvarint(b, uint64(len(st.features)))
-	for _, name := range slices.Sorted(maps.Keys(st.features)) {
-		b = binary.AppendUvarint(appendString(b, name), st.features[name])
-	}
+	b = appendFeatures(b, st.features)
+	b = binary.LittleEndian.AppendUint64(binary.AppendUvarint(b, st.checked.Index), st.checked.Hash)
 	b = binary.AppendUvarint(b, uint64(len(st.sessions)))
 	for _, se := range st.Sessions() {
 		b = binary.AppendUvarint(b, se.ID)
@@ -122,18 +125,28 @@ func (s *State) Restore(from io.Reader) error {
 func (s *State) decode(b []byte) error {
 	s.reset()
 	r := &reader{b: b}
-	if len(b) < len(snapshotMagic) || string(b[:len(snapshotMagic)]) != snapshotMagic {
-		return fmt.Errorf("begins with %q: %w", b[:min(len(b), len(snapshotMagic))], ErrMalformed)
+	head := len(snapshotMagic) + 1
+	if len(b) < head || string(b[:head-1]) != snapshotMagic || b[head-1] == 0 || b[head-1] > snapshotVersion {
+		return fmt.Errorf("begins with %q: %w", b[:min(len(b), head)], ErrMalformed)
 	}
-	r.b = b[len(snapshotMagic):]
+	version := b[head-1]
+	r.b = b[head:]
 	s.index, s.cluster, s.epoch, s.leader = r.uvarint(), r.workflow(), r.uvarint(), r.str()
 	for n := r.count(4); n > 0; n-- {
 		m := r.member()
+		if version > 1 {
+			m.Features = r.features()
+		}
 		s.members[m.ID] = m
 	}
-	for n := r.count(2); n > 0; n-- {
-		name := r.str()
-		s.features[name] = r.uvarint()
+	for name, level := range r.features() {
+		if err := s.understands(name, level); err != nil {
+			return err
+		}
+		s.features[name] = level
+	}
+	if version > 1 {
+		s.checked = Check{Index: r.uvarint(), Hash: r.uint64()}
 	}
 	for n := r.count(4); n > 0; n-- {
 		se := Session{ID: r.uvarint(), Worker: r.str(), Process: r.str(), Closing: r.bool()}

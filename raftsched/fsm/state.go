@@ -36,8 +36,12 @@ type State struct {
 	byJob   map[JobID]int32
 	entries map[uint64]*entry
 
-	scratch Schedule
-	halted  error
+	leases  uint64 // sum of the hashes of the leases
+	checked Check
+
+	understood map[string]uint64
+	scratch    Schedule
+	halted     error
 }
 
 type session struct {
@@ -86,16 +90,20 @@ func (e *entry) find(ordinal uint32) *ref {
 
 const none = int32(-1)
 
-// New returns the state before the first entry.
-func New() *State {
-	s := &State{}
+// New returns the state before the first entry. It understands Features.
+func New() *State { return NewUnderstanding(Features()) }
+
+// NewUnderstanding is New for a build that understands other features.
+func NewUnderstanding(features map[string]uint64) *State {
+	s := &State{understood: features}
 	s.reset()
 	return s
 }
 
 func (s *State) reset() {
 	*s = State{
-		members: map[string]Member{}, features: map[string]uint64{}, sessions: map[uint64]*session{},
+		understood: s.understood,
+		members:    map[string]Member{}, features: map[string]uint64{}, sessions: map[uint64]*session{},
 		byJob: map[JobID]int32{}, entries: map[uint64]*entry{}, free: none,
 	}
 }
@@ -108,6 +116,8 @@ type Result struct {
 	// Refused: the entry changed nothing: a Schedule of another epoch, a
 	// CloseSession of a session that is gone or closing already.
 	Refused bool
+	// Members, or the cluster's id, changed.
+	Members bool
 	// Rejected ordinals of a Schedule's grants, ascending: their jobs were
 	// leased, or their sessions not open.
 	Rejected []int32
@@ -153,14 +163,17 @@ func (s *State) apply(index uint64, data []byte) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.change(index, c, res)
+		if err := s.change(index, c, res); err != nil {
+			return nil, err
+		}
 	}
 	s.index = index
 	res.Epoch = s.epoch
 	return res, nil
 }
 
-func (s *State) change(index uint64, c Command, res *Result) {
+// change carries out all but a Schedule; after an error it has changed nothing.
+func (s *State) change(index uint64, c Command, res *Result) error {
 	switch c := c.(type) {
 	case Lead:
 		s.epoch = max(s.epoch, c.Floor) + 1
@@ -168,6 +181,7 @@ func (s *State) change(index uint64, c Command, res *Result) {
 	case Adopt:
 		s.cluster = c.Cluster
 		s.epoch = max(s.epoch, c.Floor)
+		res.Members = true
 	case OpenSession:
 		res.Session = s.sessionID(index)
 		s.sessions[res.Session] = &session{Session: Session{ID: res.Session, Worker: c.Worker, Process: c.Process}, head: none}
@@ -175,11 +189,19 @@ func (s *State) change(index uint64, c Command, res *Result) {
 		s.closeSession(c, res)
 	case SetMember:
 		s.members[c.Member.ID] = c.Member
+		res.Members = true
 	case RemoveMember:
 		delete(s.members, c.ID)
+		res.Members = true
 	case SetFeature:
+		if err := s.understands(c.Name, c.Level); err != nil {
+			return err
+		}
 		s.features[c.Name] = max(s.features[c.Name], c.Level)
+	case Check:
+		return s.check(index, c)
 	}
+	return nil
 }
 
 // sessionID is the id of a session that the entry at index opens: the index,
@@ -265,6 +287,7 @@ func (s *State) take(se *session, v slot) int32 {
 	se.Leases++
 	s.slots[i] = v
 	s.byJob[v.lease.Job] = i
+	s.leases += v.lease.hash(v.ordinal)
 	return i
 }
 
@@ -290,6 +313,7 @@ func (s *State) drop(i int32) {
 		delete(s.entries, v.lease.ID)
 	}
 	delete(s.byJob, v.lease.Job)
+	s.leases -= v.lease.hash(v.ordinal)
 	*v = slot{next: s.free, prev: none}
 	s.free = i
 }

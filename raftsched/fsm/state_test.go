@@ -18,6 +18,7 @@ type model struct {
 	closing  map[uint64]bool
 	leases   map[JobID]Lease
 	ordinals map[JobID]uint32
+	check    Check // the state's newest note
 }
 
 func newModel() *model {
@@ -98,7 +99,9 @@ func drawCommand(t *rapid.T, m *model) Command {
 		}
 		return rapid.SampledFrom(ids).Draw(t, "session")
 	}
-	switch rapid.IntRange(0, 11).Draw(t, "command") {
+	switch rapid.IntRange(0, 12).Draw(t, "command") {
+	case 5:
+		return m.check
 	case 0:
 		return Lead{Node: "n1", Floor: rapid.Uint64Range(0, 9).Draw(t, "floor")}
 	case 1, 2:
@@ -108,7 +111,10 @@ func drawCommand(t *rapid.T, m *model) Command {
 	case 4:
 		switch rapid.IntRange(0, 3).Draw(t, "member") {
 		case 0:
-			return SetMember{Member{ID: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "id"), RaftAddr: "r", APIAddr: "x", Version: "1"}}
+			return SetMember{Member{
+				ID: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "id"), RaftAddr: "r", APIAddr: "x", Version: "1",
+				Features: map[string]uint64{"f": rapid.Uint64Range(0, 2).Draw(t, "understood")},
+			}}
 		case 1:
 			return RemoveMember{ID: "a"}
 		case 2:
@@ -146,7 +152,8 @@ func drawCommand(t *rapid.T, m *model) Command {
 // replayed gives the same state (I11).
 func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, m := New(), newModel()
+		understood := map[string]uint64{"f": 3}
+		s, m := NewUnderstanding(understood), newModel()
 		type name struct {
 			job JobID
 			id  uint64
@@ -181,6 +188,7 @@ func TestAgainstModel(t *testing.T) {
 					names[name{job, l.ID}] = true
 				}
 			}
+			m.check = s.Checked()
 			compare(t, s, m)
 			if i == cut {
 				snap, err := s.Snapshot()
@@ -193,11 +201,11 @@ func TestAgainstModel(t *testing.T) {
 				taken = i
 			}
 		}
-		restored := New()
+		restored := NewUnderstanding(understood)
 		if err := restored.Restore(&snapshot); err != nil {
 			t.Fatal(err)
 		}
-		replayed := New()
+		replayed := NewUnderstanding(understood)
 		for i, data := range log {
 			if _, err := replayed.Apply(indexes[i], data); err != nil {
 				t.Fatal(err)
@@ -208,7 +216,7 @@ func TestAgainstModel(t *testing.T) {
 				}
 			}
 		}
-		if s.Hash() != restored.Hash() || s.Hash() != replayed.Hash() {
+		if s.Hash() != restored.Hash() || s.Hash() != replayed.Hash() || s.Sum() != restored.Sum() || s.Sum() != replayed.Sum() {
 			t.Fatal("states differ: I11")
 		}
 		compare(t, restored, m)

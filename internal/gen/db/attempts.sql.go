@@ -54,3 +54,41 @@ func (q *Queries) FindAttempts(ctx context.Context, arg FindAttemptsParams) ([]F
 	}
 	return items, nil
 }
+
+const lastErrors = `-- name: LastErrors :many
+SELECT (u.ord)::int4 AS ord, COALESCE(a.error, '')::text AS error
+  FROM (SELECT unnest($1::int4[]) AS ord, unnest($2::uuid[]) AS id, unnest($3::int4[]) AS node) u
+ CROSS JOIN LATERAL (SELECT i.error FROM attempts i WHERE i.workflow_id = u.id AND i.node = u.node ORDER BY i.turn DESC LIMIT 1) a
+`
+
+type LastErrorsParams struct {
+	Ords  []int32
+	Ids   []fsm.WorkflowID
+	Nodes []int32
+}
+
+type LastErrorsRow struct {
+	Ord   int32
+	Error string
+}
+
+// Errors of the latest attempts of jobs.
+func (q *Queries) LastErrors(ctx context.Context, arg LastErrorsParams) ([]LastErrorsRow, error) {
+	rows, err := q.db.Query(ctx, lastErrors, arg.Ords, arg.Ids, arg.Nodes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LastErrorsRow
+	for rows.Next() {
+		var i LastErrorsRow
+		if err := rows.Scan(&i.Ord, &i.Error); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

@@ -11,13 +11,16 @@ import (
 	"github.com/heddle-io/heddle/raftsched/fsm"
 )
 
-const disownFence = `-- name: DisownFence :exec
-UPDATE fence SET cluster_id = NULL
+const disownFence = `-- name: DisownFence :execrows
+UPDATE fence SET cluster_id = NULL WHERE cluster_id = $1
 `
 
-func (q *Queries) DisownFence(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, disownFence)
-	return err
+func (q *Queries) DisownFence(ctx context.Context, owner *fsm.WorkflowID) (int64, error) {
+	result, err := q.db.Exec(ctx, disownFence, owner)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const endFenceHolders = `-- name: EndFenceHolders :one

@@ -77,17 +77,62 @@ func (q *Queries) GetGroupRanges(ctx context.Context, workflowID fsm.WorkflowID)
 	return items, nil
 }
 
+const groupBatchCounts = `-- name: GroupBatchCounts :many
+SELECT width_bucket(b.node, $1::int4[]) AS range, b.state, b.outcome, count(*) AS batches
+  FROM batches b WHERE b.workflow_id = $2 GROUP BY 1, 2, 3
+`
+
+type GroupBatchCountsParams struct {
+	Los        []int32
+	WorkflowID fsm.WorkflowID
+}
+
+type GroupBatchCountsRow struct {
+	Range   int32
+	State   int16
+	Outcome int16
+	Batches int64
+}
+
+// Batches of a workflow by range of numbers, state and outcome.
+func (q *Queries) GroupBatchCounts(ctx context.Context, arg GroupBatchCountsParams) ([]GroupBatchCountsRow, error) {
+	rows, err := q.db.Query(ctx, groupBatchCounts, arg.Los, arg.WorkflowID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GroupBatchCountsRow
+	for rows.Next() {
+		var i GroupBatchCountsRow
+		if err := rows.Scan(
+			&i.Range,
+			&i.State,
+			&i.Outcome,
+			&i.Batches,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const groupCounts = `-- name: GroupCounts :many
 SELECT width_bucket(j.node, $1::int4[]) AS range,
-       (CASE WHEN j.state = 0 THEN 1 WHEN j.run_at <= $2::timestamptz THEN 3 WHEN j.attempt = 0 THEN 2 ELSE 5 END)::int4 AS state, count(*) AS jobs
-  FROM jobs j WHERE j.workflow_id = $3 GROUP BY 1, 2
+       (CASE WHEN j.state = 0 THEN 1 WHEN j.node = ANY($2::int4[]) THEN 4 WHEN j.run_at <= $3::timestamptz THEN 3 WHEN j.attempt = 0 THEN 2 ELSE 5 END)::int4 AS state,
+       count(*) AS jobs
+  FROM jobs j WHERE j.workflow_id = $4 GROUP BY 1, 2
 UNION ALL
 SELECT width_bucket(f.node, $1::int4[]), (10 + f.outcome)::int4, count(*)
-  FROM finished_jobs f WHERE f.workflow_id = $3 GROUP BY 1, 2
+  FROM finished_jobs f WHERE f.workflow_id = $4 GROUP BY 1, 2
 `
 
 type GroupCountsParams struct {
 	Los        []int32
+	Leased     []int32
 	Now        pgtype.Timestamptz
 	WorkflowID fsm.WorkflowID
 }
@@ -99,9 +144,15 @@ type GroupCountsRow struct {
 }
 
 // Jobs of a workflow by range of numbers (1: from los[1] on) and by state: 1 to
-// 5 as in heddle.v1.State for open ones, 10 + outcome for ended ones.
+// 5 as in heddle.v1.State for open ones, of which those in @leased run;
+// 10 + outcome for ended ones.
 func (q *Queries) GroupCounts(ctx context.Context, arg GroupCountsParams) ([]GroupCountsRow, error) {
-	rows, err := q.db.Query(ctx, groupCounts, arg.Los, arg.Now, arg.WorkflowID)
+	rows, err := q.db.Query(ctx, groupCounts,
+		arg.Los,
+		arg.Leased,
+		arg.Now,
+		arg.WorkflowID,
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,7 @@ type Audit struct {
 	At         pgtype.Timestamptz
 	Action     string
 	Note       *string
+	Author     *string
 }
 
 type Batch struct {
@@ -188,6 +189,24 @@ type Job struct {
 	Name        *string
 	Args        []byte
 	Opts        []byte
+}
+
+type Operation struct {
+	ID         fsm.WorkflowID
+	CreatedAt  pgtype.Timestamptz
+	FinishedAt pgtype.Timestamptz
+	Total      int64
+	Done       int64
+	Changed    int64
+	PassedOver int64
+	Failed     int64
+	More       bool
+	Stop       bool
+	Request    []byte
+	Author     string
+	StoppedBy  *string
+	Error      *string
+	Cursor     string
 }
 
 type Payload struct {

@@ -39,6 +39,7 @@ const (
 	SetBatchesSQL   = setBatches
 	SetWorkflowsSQL = setWorkflows
 	AddAuditSQL     = addAudit
+	AddAuditsSQL    = addAudits
 	PutCascadesSQL  = putCascades
 	DropCascadesSQL = dropCascades
 	MoveCascadeSQL  = moveCascade
@@ -56,4 +57,7 @@ const (
 	WaitingJobsSQL      = waitingJobs
 	SetWaitsSQL         = setWaits
 	SetWorkflowFlagsSQL = setWorkflowFlags
+
+	RunJobsNowSQL       = runJobsNow
+	AdvanceOperationSQL = advanceOperation
 )

@@ -13,7 +13,7 @@ import (
 )
 
 const addAudit = `-- name: AddAudit :exec
-INSERT INTO audit (workflow_id, node, action, note) VALUES ($1, $2, $3, nullif($4::text, ''))
+INSERT INTO audit (workflow_id, node, action, note, author) VALUES ($1, $2, $3, nullif($4::text, ''), nullif($5::text, ''))
 `
 
 type AddAuditParams struct {
@@ -21,6 +21,7 @@ type AddAuditParams struct {
 	Node   *int32
 	Action string
 	Note   string
+	Author string
 }
 
 func (q *Queries) AddAudit(ctx context.Context, arg AddAuditParams) error {
@@ -29,6 +30,7 @@ func (q *Queries) AddAudit(ctx context.Context, arg AddAuditParams) error {
 		arg.Node,
 		arg.Action,
 		arg.Note,
+		arg.Author,
 	)
 	return err
 }

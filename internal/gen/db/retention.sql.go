@@ -159,6 +159,21 @@ func (q *Queries) RemoveAudit(ctx context.Context, ids []fsm.WorkflowID) error {
 	return err
 }
 
+const removeAuditOfDay = `-- name: RemoveAuditOfDay :exec
+DELETE FROM audit WHERE workflow_id >= $1::uuid AND workflow_id < $2::uuid
+`
+
+type RemoveAuditOfDayParams struct {
+	First fsm.WorkflowID
+	Last  fsm.WorkflowID
+}
+
+// What is left of a day's lone jobs.
+func (q *Queries) RemoveAuditOfDay(ctx context.Context, arg RemoveAuditOfDayParams) error {
+	_, err := q.db.Exec(ctx, removeAuditOfDay, arg.First, arg.Last)
+	return err
+}
+
 const removeBatches = `-- name: RemoveBatches :exec
 DELETE FROM batches WHERE workflow_id = ANY($1::uuid[])
 `
@@ -222,6 +237,16 @@ DELETE FROM groups WHERE workflow_id = ANY($1::uuid[])
 
 func (q *Queries) RemoveGroups(ctx context.Context, ids []fsm.WorkflowID) error {
 	_, err := q.db.Exec(ctx, removeGroups, ids)
+	return err
+}
+
+const removeOldAudit = `-- name: RemoveOldAudit :exec
+DELETE FROM audit WHERE workflow_id = '00000000-0000-0000-0000-000000000000' AND at < $1
+`
+
+// What belongs to no workflow.
+func (q *Queries) RemoveOldAudit(ctx context.Context, cutoff pgtype.Timestamptz) error {
+	_, err := q.db.Exec(ctx, removeOldAudit, cutoff)
 	return err
 }
 

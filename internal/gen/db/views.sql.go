@@ -14,11 +14,11 @@ import (
 
 const batchAncestry = `-- name: BatchAncestry :many
 WITH RECURSIVE up AS (
-    SELECT b.workflow_id, b.node, b.parent, b.name, b.state, b.flags, b.need, 0 AS depth FROM batches b WHERE b.workflow_id = $1 AND b.node = $2
+    SELECT b.workflow_id, b.node, b.parent, b.name, b.state, b.outcome, b.flags, b.need, 0 AS depth FROM batches b WHERE b.workflow_id = $1 AND b.node = $2
     UNION ALL
-    SELECT p.workflow_id, p.node, p.parent, p.name, p.state, p.flags, p.need, up.depth + 1 FROM up JOIN batches p ON p.workflow_id = up.workflow_id AND p.node = up.parent
+    SELECT p.workflow_id, p.node, p.parent, p.name, p.state, p.outcome, p.flags, p.need, up.depth + 1 FROM up JOIN batches p ON p.workflow_id = up.workflow_id AND p.node = up.parent
 )
-SELECT up.node, up.parent, up.name, up.state, up.flags, up.need FROM up ORDER BY up.depth
+SELECT up.node, up.parent, up.name, up.state, up.outcome, up.flags, up.need FROM up ORDER BY up.depth
 `
 
 type BatchAncestryParams struct {
@@ -27,12 +27,13 @@ type BatchAncestryParams struct {
 }
 
 type BatchAncestryRow struct {
-	Node   int32
-	Parent int32
-	Name   *string
-	State  int16
-	Flags  int32
-	Need   int32
+	Node    int32
+	Parent  int32
+	Name    *string
+	State   int16
+	Outcome int16
+	Flags   int32
+	Need    int32
 }
 
 // A batch and those around it, the innermost first.
@@ -50,6 +51,7 @@ func (q *Queries) BatchAncestry(ctx context.Context, arg BatchAncestryParams) ([
 			&i.Parent,
 			&i.Name,
 			&i.State,
+			&i.Outcome,
 			&i.Flags,
 			&i.Need,
 		); err != nil {
@@ -172,6 +174,168 @@ func (q *Queries) BatchesByNode(ctx context.Context, arg BatchesByNodeParams) ([
 	return items, nil
 }
 
+const endedOtherBetween = `-- name: EndedOtherBetween :many
+SELECT f.workflow_id, f.node, f.route, COALESCE(f.batch, -1)::int4 AS batch, COALESCE(f.released_by, 0)::int4 AS released_by, COALESCE(f.flags, 0)::int4 AS flags,
+       2::int2 AS state, f.outcome, f.priority, f.run_at, f.attempt, f.max_attempts, f.key, COALESCE(f.name, '')::text AS name,
+       f.started_at, f.finished_at, COALESCE(f.worker, '')::text AS worker, COALESCE(f.error, '')::text AS error, f.opts
+  FROM finished_jobs f
+ WHERE f.outcome = $1 AND f.outcome <> 1 AND (f.finished_at, f.workflow_id, f.node) < ($2::timestamptz, $3::uuid, $4::int4)
+   AND (f.finished_at, f.workflow_id, f.node) >= ($5::timestamptz, $6::uuid, $7::int4)
+   AND f.workflow_id >= $8::uuid AND f.workflow_id < $9::uuid
+   AND ($10::bool OR f.route = ANY($11::int4[])) AND ($12::text = '' OR f.name = $12::text)
+   AND ($13::bytea = ''::bytea OR position($13::bytea IN f.opts) > 0) AND (cardinality($14::text[]) = 0 OR f.error ILIKE ALL ($14::text[]))
+ ORDER BY f.finished_at DESC, f.workflow_id DESC, f.node DESC LIMIT $15
+`
+
+type EndedOtherBetweenParams struct {
+	Outcome       int16
+	FinishedAt    pgtype.Timestamptz
+	WorkflowID    fsm.WorkflowID
+	Node          int32
+	LowFinishedAt pgtype.Timestamptz
+	LowWorkflowID fsm.WorkflowID
+	LowNode       int32
+	FirstID       fsm.WorkflowID
+	LastID        fsm.WorkflowID
+	AnyRoute      bool
+	Routes        []int32
+	Name          string
+	Tag           []byte
+	Errors        []string
+	MaxRows       int32
+}
+
+type EndedOtherBetweenRow struct {
+	WorkflowID  fsm.WorkflowID
+	Node        int32
+	Route       int32
+	Batch       int32
+	ReleasedBy  int32
+	Flags       int32
+	State       int16
+	Outcome     int16
+	Priority    int16
+	RunAt       pgtype.Timestamptz
+	Attempt     int16
+	MaxAttempts int16
+	Key         string
+	Name        string
+	StartedAt   pgtype.Timestamptz
+	FinishedAt  pgtype.Timestamptz
+	Worker      string
+	Error       string
+	Opts        []byte
+}
+
+func (q *Queries) EndedOtherBetween(ctx context.Context, arg EndedOtherBetweenParams) ([]EndedOtherBetweenRow, error) {
+	rows, err := q.db.Query(ctx, endedOtherBetween,
+		arg.Outcome,
+		arg.FinishedAt,
+		arg.WorkflowID,
+		arg.Node,
+		arg.LowFinishedAt,
+		arg.LowWorkflowID,
+		arg.LowNode,
+		arg.FirstID,
+		arg.LastID,
+		arg.AnyRoute,
+		arg.Routes,
+		arg.Name,
+		arg.Tag,
+		arg.Errors,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []EndedOtherBetweenRow
+	for rows.Next() {
+		var i EndedOtherBetweenRow
+		if err := rows.Scan(
+			&i.WorkflowID,
+			&i.Node,
+			&i.Route,
+			&i.Batch,
+			&i.ReleasedBy,
+			&i.Flags,
+			&i.State,
+			&i.Outcome,
+			&i.Priority,
+			&i.RunAt,
+			&i.Attempt,
+			&i.MaxAttempts,
+			&i.Key,
+			&i.Name,
+			&i.StartedAt,
+			&i.FinishedAt,
+			&i.Worker,
+			&i.Error,
+			&i.Opts,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const endedOtherBound = `-- name: EndedOtherBound :many
+SELECT f.finished_at, f.workflow_id, f.node FROM finished_jobs f
+ WHERE f.outcome = $1 AND f.outcome <> 1 AND (f.finished_at, f.workflow_id, f.node) < ($2::timestamptz, $3::uuid, $4::int4)
+   AND f.workflow_id >= $5::uuid AND f.workflow_id < $6::uuid
+ ORDER BY f.finished_at DESC, f.workflow_id DESC, f.node DESC OFFSET $7 LIMIT 1
+`
+
+type EndedOtherBoundParams struct {
+	Outcome    int16
+	FinishedAt pgtype.Timestamptz
+	WorkflowID fsm.WorkflowID
+	Node       int32
+	FirstID    fsm.WorkflowID
+	LastID     fsm.WorkflowID
+	Rows       int32
+}
+
+type EndedOtherBoundRow struct {
+	FinishedAt pgtype.Timestamptz
+	WorkflowID fsm.WorkflowID
+	Node       int32
+}
+
+// Where a search of what ended in one way other than success stands after @rows
+// rows: the latest end comes first.
+func (q *Queries) EndedOtherBound(ctx context.Context, arg EndedOtherBoundParams) ([]EndedOtherBoundRow, error) {
+	rows, err := q.db.Query(ctx, endedOtherBound,
+		arg.Outcome,
+		arg.FinishedAt,
+		arg.WorkflowID,
+		arg.Node,
+		arg.FirstID,
+		arg.LastID,
+		arg.Rows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []EndedOtherBoundRow
+	for rows.Next() {
+		var i EndedOtherBoundRow
+		if err := rows.Scan(&i.FinishedAt, &i.WorkflowID, &i.Node); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const endedWorkflows = `-- name: EndedWorkflows :many
 SELECT id, outcome FROM workflows WHERE id = ANY($1::uuid[]) AND state = 2
 UNION ALL
@@ -266,14 +430,61 @@ func (q *Queries) FindJob(ctx context.Context, arg FindJobParams) ([]int32, erro
 	return items, nil
 }
 
+const findWorkflow = `-- name: FindWorkflow :many
+SELECT id, created_at, finished_at, next_node, flags, total, succeeded, failed, cancelled, skipped, tolerance_count, tolerance_percent, life, state, outcome, priority, name, unique_key, digest, headers FROM workflows WHERE id = $1
+`
+
+func (q *Queries) FindWorkflow(ctx context.Context, id fsm.WorkflowID) ([]Workflow, error) {
+	rows, err := q.db.Query(ctx, findWorkflow, id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Workflow
+	for rows.Next() {
+		var i Workflow
+		if err := rows.Scan(
+			&i.ID,
+			&i.CreatedAt,
+			&i.FinishedAt,
+			&i.NextNode,
+			&i.Flags,
+			&i.Total,
+			&i.Succeeded,
+			&i.Failed,
+			&i.Cancelled,
+			&i.Skipped,
+			&i.ToleranceCount,
+			&i.TolerancePercent,
+			&i.Life,
+			&i.State,
+			&i.Outcome,
+			&i.Priority,
+			&i.Name,
+			&i.UniqueKey,
+			&i.Digest,
+			&i.Headers,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const finishedJobsBetween = `-- name: FinishedJobsBetween :many
 SELECT f.workflow_id, f.node, f.route, COALESCE(f.batch, -1)::int4 AS batch, COALESCE(f.released_by, 0)::int4 AS released_by, COALESCE(f.flags, 0)::int4 AS flags,
        2::int2 AS state, f.outcome, f.priority, f.run_at, f.attempt, f.max_attempts, f.key, COALESCE(f.name, '')::text AS name,
        f.started_at, f.finished_at, COALESCE(f.worker, '')::text AS worker, COALESCE(f.error, '')::text AS error, f.opts
   FROM finished_jobs f WHERE f.workflow_id <= $1 AND f.workflow_id >= $2
    AND (f.workflow_id, f.node) < ($1, $3::int4) AND (f.workflow_id, f.node) >= ($2, $4::int4)
-   AND ($5::bool OR f.route = ANY($6::int4[])) AND f.outcome & $7::int4 <> 0
- ORDER BY f.workflow_id DESC, f.node DESC LIMIT $8
+   AND ($5::bool OR f.route = ANY($6::int4[])) AND ($7::bool OR COALESCE(f.batch, 0) = $8::int4)
+   AND ($9::text = '' OR f.name = $9::text) AND ($10::bytea = ''::bytea OR position($10::bytea IN f.opts) > 0)
+   AND (cardinality($11::text[]) = 0 OR f.error ILIKE ALL ($11::text[])) AND f.outcome & $12::int4 <> 0
+ ORDER BY f.workflow_id DESC, f.node DESC LIMIT $13
 `
 
 type FinishedJobsBetweenParams struct {
@@ -283,6 +494,11 @@ type FinishedJobsBetweenParams struct {
 	LowNode       int32
 	AnyRoute      bool
 	Routes        []int32
+	AnyBatch      bool
+	Batch         int32
+	Name          string
+	Tag           []byte
+	Errors        []string
 	Outcomes      int32
 	MaxRows       int32
 }
@@ -317,6 +533,11 @@ func (q *Queries) FinishedJobsBetween(ctx context.Context, arg FinishedJobsBetwe
 		arg.LowNode,
 		arg.AnyRoute,
 		arg.Routes,
+		arg.AnyBatch,
+		arg.Batch,
+		arg.Name,
+		arg.Tag,
+		arg.Errors,
 		arg.Outcomes,
 		arg.MaxRows,
 	)
@@ -631,6 +852,67 @@ func (q *Queries) JobPayloads(ctx context.Context, arg JobPayloadsParams) ([]Job
 	return items, nil
 }
 
+const laterKeys = `-- name: LaterKeys :many
+WITH RECURSIVE streams AS (
+    (SELECT j.route, j.key, j.priority FROM jobs j WHERE j.state = 1 ORDER BY j.route DESC, j.key DESC, j.priority DESC LIMIT 1)
+    UNION ALL
+    SELECT n.route, n.key, n.priority FROM streams s CROSS JOIN LATERAL (
+        SELECT j.route, j.key, j.priority FROM jobs j
+         WHERE j.state = 1 AND (j.route, j.key, j.priority) < (s.route, s.key, s.priority)
+         ORDER BY j.route DESC, j.key DESC, j.priority DESC LIMIT 1) n
+), known AS MATERIALIZED (SELECT route, key, priority FROM streams LIMIT $3)
+SELECT l.workflow_id, l.node, l.run_at, l.attempt, s.route, (SELECT count(*) FROM known)::int8 AS streams
+  FROM known s CROSS JOIN LATERAL (
+    SELECT j.workflow_id, j.node, j.run_at, j.attempt FROM jobs j
+     WHERE j.state = 1 AND j.route = s.route AND j.key = s.key AND j.priority = s.priority AND j.run_at > $1::timestamptz
+     ORDER BY j.run_at DESC, j.workflow_id DESC, j.node DESC LIMIT $2::int4) l
+ LIMIT $2::int4
+`
+
+type LaterKeysParams struct {
+	Now         pgtype.Timestamptz
+	MaxRows     int32
+	MostStreams int32
+}
+
+type LaterKeysRow struct {
+	WorkflowID fsm.WorkflowID
+	Node       int32
+	RunAt      pgtype.Timestamptz
+	Attempt    int16
+	Route      int32
+	Streams    int64
+}
+
+// Released open jobs whose time has not come, at most @max_rows, of the last
+// @most_streams streams.
+func (q *Queries) LaterKeys(ctx context.Context, arg LaterKeysParams) ([]LaterKeysRow, error) {
+	rows, err := q.db.Query(ctx, laterKeys, arg.Now, arg.MaxRows, arg.MostStreams)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LaterKeysRow
+	for rows.Next() {
+		var i LaterKeysRow
+		if err := rows.Scan(
+			&i.WorkflowID,
+			&i.Node,
+			&i.RunAt,
+			&i.Attempt,
+			&i.Route,
+			&i.Streams,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listBatches = `-- name: ListBatches :many
 SELECT workflow_id, started_at, finished_at, node, parent, lo, hi, need, slack, join_k, released_by, flags, total, succeeded, failed, cancelled, skipped, tolerance_count, tolerance_percent, life, state, outcome, priority, name FROM batches WHERE workflow_id = $1 ORDER BY node LIMIT $2
 `
@@ -715,14 +997,15 @@ func (q *Queries) MatchingRoutes(ctx context.Context, arg MatchingRoutesParams) 
 }
 
 const nodeBatches = `-- name: NodeBatches :many
-SELECT workflow_id, started_at, finished_at, node, parent, lo, hi, need, slack, join_k, released_by, flags, total, succeeded, failed, cancelled, skipped, tolerance_count, tolerance_percent, life, state, outcome, priority, name FROM batches b WHERE b.workflow_id = $1 AND b.node > $2::int4 AND ($3::int4 = -1 OR b.parent = $3::int4)
-   AND (b.state = 0 AND $4::bool OR b.state = 1 AND $5::bool OR b.state = 2 AND b.outcome & $6::int4 <> 0)
- ORDER BY b.node LIMIT $7
+SELECT workflow_id, started_at, finished_at, node, parent, lo, hi, need, slack, join_k, released_by, flags, total, succeeded, failed, cancelled, skipped, tolerance_count, tolerance_percent, life, state, outcome, priority, name FROM batches b WHERE b.workflow_id = $1 AND b.node > $2::int4 AND b.node <= $3::int4 AND ($4::int4 = -1 OR b.parent = $4::int4)
+   AND (b.state = 0 AND $5::bool OR b.state = 1 AND $6::bool OR b.state = 2 AND b.outcome & $7::int4 <> 0)
+ ORDER BY b.node LIMIT $8
 `
 
 type NodeBatchesParams struct {
 	WorkflowID fsm.WorkflowID
 	After      int32
+	Until      int32
 	Parent     int32
 	Blocked    bool
 	Running    bool
@@ -735,6 +1018,7 @@ func (q *Queries) NodeBatches(ctx context.Context, arg NodeBatchesParams) ([]Bat
 	rows, err := q.db.Query(ctx, nodeBatches,
 		arg.WorkflowID,
 		arg.After,
+		arg.Until,
 		arg.Parent,
 		arg.Blocked,
 		arg.Running,
@@ -788,16 +1072,15 @@ const nodeJobs = `-- name: NodeJobs :many
 (SELECT j.workflow_id, j.node, j.route, COALESCE(j.batch, -1)::int4 AS batch, COALESCE(j.released_by, 0)::int4 AS released_by, COALESCE(j.flags, 0)::int4 AS flags,
        j.state, 0::int2 AS outcome, j.priority, j.run_at, j.attempt, j.max_attempts, j.key, COALESCE(j.name, '')::text AS name,
        NULL::timestamptz AS started_at, NULL::timestamptz AS finished_at, ''::text AS worker, ''::text AS error, j.opts
-  FROM jobs j WHERE j.workflow_id = $2 AND j.node > $3::int4 AND ($4::int4 = -1 OR j.batch = $4::int4) AND (j.state = 0 AND $5::bool
-     OR j.state = 1 AND (j.run_at <= $6::timestamptz AND $7::bool
-                      OR j.run_at > $6::timestamptz AND j.attempt = 0 AND $8::bool
-                      OR j.run_at > $6::timestamptz AND j.attempt > 0 AND $9::bool))
+  FROM jobs j WHERE j.workflow_id = $2 AND j.node > $3::int4 AND j.node <= $4::int4 AND ($5::int4 = -1 OR j.batch = $5::int4)
+   AND CASE WHEN j.state = 0 THEN $6::bool WHEN j.node = ANY($7::int4[]) THEN $8::bool WHEN j.run_at <= $9::timestamptz THEN $10::bool
+            WHEN j.attempt = 0 THEN $11::bool ELSE $12::bool END
   ORDER BY j.node LIMIT $1)
 UNION ALL
 (SELECT f.workflow_id, f.node, f.route, COALESCE(f.batch, -1)::int4, COALESCE(f.released_by, 0)::int4, COALESCE(f.flags, 0)::int4,
        2::int2, f.outcome, f.priority, f.run_at, f.attempt, f.max_attempts, f.key, COALESCE(f.name, '')::text,
        f.started_at, f.finished_at, COALESCE(f.worker, '')::text, COALESCE(f.error, '')::text, f.opts
-  FROM finished_jobs f WHERE f.workflow_id = $2 AND f.node > $3::int4 AND ($4::int4 = -1 OR f.batch = $4::int4) AND f.outcome & $10::int4 <> 0
+  FROM finished_jobs f WHERE f.workflow_id = $2 AND f.node > $3::int4 AND f.node <= $4::int4 AND ($5::int4 = -1 OR f.batch = $5::int4) AND f.outcome & $13::int4 <> 0
   ORDER BY f.node LIMIT $1)
 ORDER BY 2 LIMIT $1
 `
@@ -806,8 +1089,11 @@ type NodeJobsParams struct {
 	MaxRows    int32
 	WorkflowID fsm.WorkflowID
 	After      int32
+	Until      int32
 	Batch      int32
 	Blocked    bool
+	Leased     []int32
+	Running    bool
 	Now        pgtype.Timestamptz
 	Available  bool
 	Scheduled  bool
@@ -837,14 +1123,18 @@ type NodeJobsRow struct {
 	Opts        []byte
 }
 
-// Jobs of one workflow by number; of batch @batch only, unless that is -1.
+// Jobs of one workflow by number, up to @until; of batch @batch only, unless
+// that is -1. A leased job runs.
 func (q *Queries) NodeJobs(ctx context.Context, arg NodeJobsParams) ([]NodeJobsRow, error) {
 	rows, err := q.db.Query(ctx, nodeJobs,
 		arg.MaxRows,
 		arg.WorkflowID,
 		arg.After,
+		arg.Until,
 		arg.Batch,
 		arg.Blocked,
+		arg.Leased,
+		arg.Running,
 		arg.Now,
 		arg.Available,
 		arg.Scheduled,
@@ -976,12 +1266,14 @@ func (q *Queries) OpenBatchCounts(ctx context.Context, arg OpenBatchCountsParams
 
 const openJobCounts = `-- name: OpenJobCounts :many
 SELECT (CASE WHEN $1::bool OR batch = 0 THEN COALESCE(batch, 0) ELSE -1 END)::int4 AS in_batch,
-       (CASE WHEN state = 0 THEN 1 WHEN run_at <= $2::timestamptz THEN 3 WHEN attempt = 0 THEN 2 ELSE 5 END)::int4 AS state, count(*) AS jobs
-  FROM jobs WHERE workflow_id = $3 GROUP BY 1, 2
+       (CASE WHEN state = 0 THEN 1 WHEN node = ANY($2::int4[]) THEN 4 WHEN run_at <= $3::timestamptz THEN 3 WHEN attempt = 0 THEN 2 ELSE 5 END)::int4 AS state,
+       count(*) AS jobs
+  FROM jobs WHERE workflow_id = $4 GROUP BY 1, 2
 `
 
 type OpenJobCountsParams struct {
 	Each       bool
+	Leased     []int32
 	Now        pgtype.Timestamptz
 	WorkflowID fsm.WorkflowID
 }
@@ -992,9 +1284,15 @@ type OpenJobCountsRow struct {
 	Jobs    int64
 }
 
-// Open jobs of one workflow by batch (-1: any below the root, unless @each) and state.
+// Open jobs of one workflow by batch (-1: any below the root, unless @each) and
+// state; those in @leased run.
 func (q *Queries) OpenJobCounts(ctx context.Context, arg OpenJobCountsParams) ([]OpenJobCountsRow, error) {
-	rows, err := q.db.Query(ctx, openJobCounts, arg.Each, arg.Now, arg.WorkflowID)
+	rows, err := q.db.Query(ctx, openJobCounts,
+		arg.Each,
+		arg.Leased,
+		arg.Now,
+		arg.WorkflowID,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -1018,11 +1316,13 @@ SELECT j.workflow_id, j.node, j.route, COALESCE(j.batch, -1)::int4 AS batch, COA
        j.state, 0::int2 AS outcome, j.priority, j.run_at, j.attempt, j.max_attempts, j.key, COALESCE(j.name, '')::text AS name,
        NULL::timestamptz AS started_at, NULL::timestamptz AS finished_at, ''::text AS worker, ''::text AS error, j.opts
   FROM jobs j WHERE (j.workflow_id, j.node) < ($1, $2::int4) AND (j.workflow_id, j.node) >= ($3, $4::int4)
-   AND ($5::bool OR j.route = ANY($6::int4[])) AND (j.state = 0 AND $7::bool
-     OR j.state = 1 AND (j.run_at <= $8::timestamptz AND $9::bool
-                      OR j.run_at > $8::timestamptz AND j.attempt = 0 AND $10::bool
-                      OR j.run_at > $8::timestamptz AND j.attempt > 0 AND $11::bool))
- ORDER BY j.workflow_id DESC, j.node DESC LIMIT $12
+   AND ($5::bool OR j.route = ANY($6::int4[])) AND ($7::bool OR COALESCE(j.batch, 0) = $8::int4)
+   AND ($9::text = '' OR j.name = $9::text) AND ($10::bytea = ''::bytea OR position($10::bytea IN j.opts) > 0)
+   AND (j.state = 0 AND $11::bool
+     OR j.state = 1 AND (j.run_at <= $12::timestamptz AND $13::bool
+                      OR j.run_at > $12::timestamptz AND j.attempt = 0 AND $14::bool
+                      OR j.run_at > $12::timestamptz AND j.attempt > 0 AND $15::bool))
+ ORDER BY j.workflow_id DESC, j.node DESC LIMIT $16
 `
 
 type OpenJobsBetweenParams struct {
@@ -1032,6 +1332,10 @@ type OpenJobsBetweenParams struct {
 	LowNode       int32
 	AnyRoute      bool
 	Routes        []int32
+	AnyBatch      bool
+	Batch         int32
+	Name          string
+	Tag           []byte
 	Blocked       bool
 	Now           pgtype.Timestamptz
 	Available     bool
@@ -1070,6 +1374,10 @@ func (q *Queries) OpenJobsBetween(ctx context.Context, arg OpenJobsBetweenParams
 		arg.LowNode,
 		arg.AnyRoute,
 		arg.Routes,
+		arg.AnyBatch,
+		arg.Batch,
+		arg.Name,
+		arg.Tag,
 		arg.Blocked,
 		arg.Now,
 		arg.Available,
@@ -1187,6 +1495,47 @@ func (q *Queries) OpenParents(ctx context.Context, arg OpenParentsParams) ([]int
 	return items, nil
 }
 
+const readyKeys = `-- name: ReadyKeys :many
+SELECT j.workflow_id, j.node, j.run_at, j.attempt, j.route FROM jobs j
+ WHERE j.state = 1 ORDER BY j.route, j.key, j.priority, j.run_at, j.workflow_id, j.node LIMIT $1
+`
+
+type ReadyKeysRow struct {
+	WorkflowID fsm.WorkflowID
+	Node       int32
+	RunAt      pgtype.Timestamptz
+	Attempt    int16
+	Route      int32
+}
+
+// Released open jobs, at most @max_rows, in the order of the ready index, which
+// is how few among many blocked ones are found.
+func (q *Queries) ReadyKeys(ctx context.Context, maxRows int32) ([]ReadyKeysRow, error) {
+	rows, err := q.db.Query(ctx, readyKeys, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ReadyKeysRow
+	for rows.Next() {
+		var i ReadyKeysRow
+		if err := rows.Scan(
+			&i.WorkflowID,
+			&i.Node,
+			&i.RunAt,
+			&i.Attempt,
+			&i.Route,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const resultPayloads = `-- name: ResultPayloads :many
 SELECT node, slot, body FROM payloads WHERE workflow_id = $1 AND node = ANY($2::int4[])
 `
@@ -1273,6 +1622,98 @@ func (q *Queries) Results(ctx context.Context, arg ResultsParams) ([]ResultsRow,
 			&i.Result,
 			&i.Error,
 		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const runningWorkflows = `-- name: RunningWorkflows :many
+SELECT id, created_at, finished_at, next_node, flags, total, succeeded, failed, cancelled, skipped, tolerance_count, tolerance_percent, life, state, outcome, priority, name, unique_key, digest, headers FROM workflows WHERE state = 1 AND id < $1 AND ($2::text = '' OR name = $2) ORDER BY id DESC LIMIT $3
+`
+
+type RunningWorkflowsParams struct {
+	Before  fsm.WorkflowID
+	Name    string
+	MaxRows int32
+}
+
+func (q *Queries) RunningWorkflows(ctx context.Context, arg RunningWorkflowsParams) ([]Workflow, error) {
+	rows, err := q.db.Query(ctx, runningWorkflows, arg.Before, arg.Name, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Workflow
+	for rows.Next() {
+		var i Workflow
+		if err := rows.Scan(
+			&i.ID,
+			&i.CreatedAt,
+			&i.FinishedAt,
+			&i.NextNode,
+			&i.Flags,
+			&i.Total,
+			&i.Succeeded,
+			&i.Failed,
+			&i.Cancelled,
+			&i.Skipped,
+			&i.ToleranceCount,
+			&i.TolerancePercent,
+			&i.Life,
+			&i.State,
+			&i.Outcome,
+			&i.Priority,
+			&i.Name,
+			&i.UniqueKey,
+			&i.Digest,
+			&i.Headers,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const someOpenJobCounts = `-- name: SomeOpenJobCounts :many
+SELECT (w.id)::uuid AS workflow_id, (CASE WHEN j.state = 0 THEN 1 WHEN j.run_at <= $1::timestamptz THEN 3 WHEN j.attempt = 0 THEN 2 ELSE 5 END)::int4 AS state,
+       count(*) AS jobs
+  FROM (SELECT unnest($2::uuid[]) AS id) w
+ CROSS JOIN LATERAL (SELECT i.state, i.run_at, i.attempt FROM jobs i WHERE i.workflow_id = w.id LIMIT $3) j
+ GROUP BY 1, 2
+`
+
+type SomeOpenJobCountsParams struct {
+	Now     pgtype.Timestamptz
+	Ids     []fsm.WorkflowID
+	MaxRows int32
+}
+
+type SomeOpenJobCountsRow struct {
+	WorkflowID fsm.WorkflowID
+	State      int32
+	Jobs       int64
+}
+
+// Open jobs by state, of workflows that have few of them.
+func (q *Queries) SomeOpenJobCounts(ctx context.Context, arg SomeOpenJobCountsParams) ([]SomeOpenJobCountsRow, error) {
+	rows, err := q.db.Query(ctx, someOpenJobCounts, arg.Now, arg.Ids, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []SomeOpenJobCountsRow
+	for rows.Next() {
+		var i SomeOpenJobCountsRow
+		if err := rows.Scan(&i.WorkflowID, &i.State, &i.Jobs); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

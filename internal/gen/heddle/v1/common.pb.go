@@ -1081,10 +1081,11 @@ type Job struct {
 	StartedAt   *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	FinishedAt  *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
 	Worker      string                 `protobuf:"bytes,16,opt,name=worker,proto3" json:"worker,omitempty"`
-	Error       string                 `protobuf:"bytes,17,opt,name=error,proto3" json:"error,omitempty"`
-	Args        []byte                 `protobuf:"bytes,18,opt,name=args,proto3" json:"args,omitempty"`
-	Result      []byte                 `protobuf:"bytes,19,opt,name=result,proto3" json:"result,omitempty"`
-	Options     *JobOptions            `protobuf:"bytes,20,opt,name=options,proto3" json:"options,omitempty"`
+	// Of a retryable job in a list of jobs: the error of its latest attempt.
+	Error   string      `protobuf:"bytes,17,opt,name=error,proto3" json:"error,omitempty"`
+	Args    []byte      `protobuf:"bytes,18,opt,name=args,proto3" json:"args,omitempty"`
+	Result  []byte      `protobuf:"bytes,19,opt,name=result,proto3" json:"result,omitempty"`
+	Options *JobOptions `protobuf:"bytes,20,opt,name=options,proto3" json:"options,omitempty"`
 	// Number of the containing batch; 0 is the root.
 	Batch int32 `protobuf:"varint,21,opt,name=batch,proto3" json:"batch,omitempty"`
 	// Number of the parent whose end released the job; 0: none.

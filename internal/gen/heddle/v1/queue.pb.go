@@ -446,8 +446,10 @@ type JobServiceListRequest struct {
 	Queue      string  `protobuf:"bytes,3,opt,name=queue,proto3" json:"queue,omitempty"`
 	WorkflowId string  `protobuf:"bytes,4,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
 	// 1 to 500. 0: 50.
-	PageSize      int32  `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageSize  int32  `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// More conditions; those above hold as well.
+	Filter        *JobFilter `protobuf:"bytes,7,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -524,6 +526,688 @@ func (x *JobServiceListRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *JobServiceListRequest) GetFilter() *JobFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+// JobFilter names jobs by what they are. All that is set must hold.
+type JobFilter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: all.
+	States     []State `protobuf:"varint,1,rep,packed,name=states,proto3,enum=heddle.v1.State" json:"states,omitempty"`
+	Kind       string  `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Queue      string  `protobuf:"bytes,3,opt,name=queue,proto3" json:"queue,omitempty"`
+	WorkflowId string  `protobuf:"bytes,4,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
+	// Number of a batch of that workflow: its direct members. Needs workflow_id;
+	// -1 or unset: no condition; 0: the root.
+	Batch *int32 `protobuf:"varint,5,opt,name=batch,proto3,oneof" json:"batch,omitempty"`
+	// Words of the error with which the job ended, letter case aside.
+	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Tag   string `protobuf:"bytes,7,opt,name=tag,proto3" json:"tag,omitempty"`
+	// Name of the job.
+	Name string `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`
+	// Created, by the time in the workflow's id.
+	From *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=from,proto3" json:"from,omitempty"`
+	To   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=to,proto3" json:"to,omitempty"`
+	// The error as FailureGroup.error has it.
+	ErrorGroup    string `protobuf:"bytes,11,opt,name=error_group,json=errorGroup,proto3" json:"error_group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobFilter) Reset() {
+	*x = JobFilter{}
+	mi := &file_heddle_v1_queue_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobFilter) ProtoMessage() {}
+
+func (x *JobFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_queue_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobFilter.ProtoReflect.Descriptor instead.
+func (*JobFilter) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *JobFilter) GetStates() []State {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *JobFilter) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *JobFilter) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *JobFilter) GetWorkflowId() string {
+	if x != nil {
+		return x.WorkflowId
+	}
+	return ""
+}
+
+func (x *JobFilter) GetBatch() int32 {
+	if x != nil && x.Batch != nil {
+		return *x.Batch
+	}
+	return 0
+}
+
+func (x *JobFilter) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *JobFilter) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *JobFilter) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JobFilter) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *JobFilter) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *JobFilter) GetErrorGroup() string {
+	if x != nil {
+		return x.ErrorGroup
+	}
+	return ""
+}
+
+type JobServiceGroupsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Filter *JobFilter             `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// "kind", "queue" or "error".
+	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// 1 to 500. 0: 50.
+	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobServiceGroupsRequest) Reset() {
+	*x = JobServiceGroupsRequest{}
+	mi := &file_heddle_v1_queue_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobServiceGroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobServiceGroupsRequest) ProtoMessage() {}
+
+func (x *JobServiceGroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_queue_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobServiceGroupsRequest.ProtoReflect.Descriptor instead.
+func (*JobServiceGroupsRequest) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *JobServiceGroupsRequest) GetFilter() *JobFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *JobServiceGroupsRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *JobServiceGroupsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type JobGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Jobs  int64                  `protobuf:"varint,2,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	// One of them, as "<workflow id>/<node>".
+	Example string `protobuf:"bytes,3,opt,name=example,proto3" json:"example,omitempty"`
+	// By error: the kind.
+	Kind          string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobGroup) Reset() {
+	*x = JobGroup{}
+	mi := &file_heddle_v1_queue_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobGroup) ProtoMessage() {}
+
+func (x *JobGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_queue_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobGroup.ProtoReflect.Descriptor instead.
+func (*JobGroup) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *JobGroup) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *JobGroup) GetJobs() int64 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *JobGroup) GetExample() string {
+	if x != nil {
+		return x.Example
+	}
+	return ""
+}
+
+func (x *JobGroup) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+type JobServiceGroupsResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Groups []*JobGroup            `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	// How far back the search went, if its budget ended it.
+	SearchedBackTo *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=searched_back_to,json=searchedBackTo,proto3" json:"searched_back_to,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *JobServiceGroupsResponse) Reset() {
+	*x = JobServiceGroupsResponse{}
+	mi := &file_heddle_v1_queue_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobServiceGroupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobServiceGroupsResponse) ProtoMessage() {}
+
+func (x *JobServiceGroupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_queue_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobServiceGroupsResponse.ProtoReflect.Descriptor instead.
+func (*JobServiceGroupsResponse) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *JobServiceGroupsResponse) GetGroups() []*JobGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *JobServiceGroupsResponse) GetSearchedBackTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SearchedBackTo
+	}
+	return nil
+}
+
+type JobServiceRelativesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobServiceRelativesRequest) Reset() {
+	*x = JobServiceRelativesRequest{}
+	mi := &file_heddle_v1_queue_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobServiceRelativesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobServiceRelativesRequest) ProtoMessage() {}
+
+func (x *JobServiceRelativesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_queue_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobServiceRelativesRequest.ProtoReflect.Descriptor instead.
+func (*JobServiceRelativesRequest) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *JobServiceRelativesRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type JobServiceRelativesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 100 each, by number; the totals tell how many there are.
+	Before      []*Relative `protobuf:"bytes,1,rep,name=before,proto3" json:"before,omitempty"`
+	After       []*Relative `protobuf:"bytes,2,rep,name=after,proto3" json:"after,omitempty"`
+	BeforeTotal int32       `protobuf:"varint,3,opt,name=before_total,json=beforeTotal,proto3" json:"before_total,omitempty"`
+	AfterTotal  int32       `protobuf:"varint,4,opt,name=after_total,json=afterTotal,proto3" json:"after_total,omitempty"`
+	// The batches around it, from the root inwards; none around a lone job.
+	Around        []*BatchName `protobuf:"bytes,5,rep,name=around,proto3" json:"around,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobServiceRelativesResponse) Reset() {
+	*x = JobServiceRelativesResponse{}
+	mi := &file_heddle_v1_queue_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobServiceRelativesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobServiceRelativesResponse) ProtoMessage() {}
+
+func (x *JobServiceRelativesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_queue_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobServiceRelativesResponse.ProtoReflect.Descriptor instead.
+func (*JobServiceRelativesResponse) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *JobServiceRelativesResponse) GetBefore() []*Relative {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *JobServiceRelativesResponse) GetAfter() []*Relative {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *JobServiceRelativesResponse) GetBeforeTotal() int32 {
+	if x != nil {
+		return x.BeforeTotal
+	}
+	return 0
+}
+
+func (x *JobServiceRelativesResponse) GetAfterTotal() int32 {
+	if x != nil {
+		return x.AfterTotal
+	}
+	return 0
+}
+
+func (x *JobServiceRelativesResponse) GetAround() []*BatchName {
+	if x != nil {
+		return x.Around
+	}
+	return nil
+}
+
+type BatchName struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	State         State                  `protobuf:"varint,3,opt,name=state,proto3,enum=heddle.v1.State" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchName) Reset() {
+	*x = BatchName{}
+	mi := &file_heddle_v1_queue_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchName) ProtoMessage() {}
+
+func (x *BatchName) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_queue_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchName.ProtoReflect.Descriptor instead.
+func (*BatchName) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *BatchName) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *BatchName) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BatchName) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+// Relative is a node at the other end of an edge.
+type Relative struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Kind of a job, empty for a batch.
+	Kind  string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	State State  `protobuf:"varint,4,opt,name=state,proto3,enum=heddle.v1.State" json:"state,omitempty"`
+	// The outcomes that fire the edge.
+	On uint32 `protobuf:"varint,5,opt,name=on,proto3" json:"on,omitempty"`
+	// Whether the edge has fired or died.
+	Fired         bool `protobuf:"varint,6,opt,name=fired,proto3" json:"fired,omitempty"`
+	Died          bool `protobuf:"varint,7,opt,name=died,proto3" json:"died,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Relative) Reset() {
+	*x = Relative{}
+	mi := &file_heddle_v1_queue_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Relative) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Relative) ProtoMessage() {}
+
+func (x *Relative) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_queue_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Relative.ProtoReflect.Descriptor instead.
+func (*Relative) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Relative) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *Relative) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Relative) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Relative) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *Relative) GetOn() uint32 {
+	if x != nil {
+		return x.On
+	}
+	return 0
+}
+
+func (x *Relative) GetFired() bool {
+	if x != nil {
+		return x.Fired
+	}
+	return false
+}
+
+func (x *Relative) GetDied() bool {
+	if x != nil {
+		return x.Died
+	}
+	return false
+}
+
+type JobServiceRunNowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobServiceRunNowRequest) Reset() {
+	*x = JobServiceRunNowRequest{}
+	mi := &file_heddle_v1_queue_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobServiceRunNowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobServiceRunNowRequest) ProtoMessage() {}
+
+func (x *JobServiceRunNowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_queue_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobServiceRunNowRequest.ProtoReflect.Descriptor instead.
+func (*JobServiceRunNowRequest) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *JobServiceRunNowRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type JobServiceRunNowResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobServiceRunNowResponse) Reset() {
+	*x = JobServiceRunNowResponse{}
+	mi := &file_heddle_v1_queue_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobServiceRunNowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobServiceRunNowResponse) ProtoMessage() {}
+
+func (x *JobServiceRunNowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_queue_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobServiceRunNowResponse.ProtoReflect.Descriptor instead.
+func (*JobServiceRunNowResponse) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{19}
+}
+
 type JobServiceListResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Jobs          []*Job                 `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
@@ -536,7 +1220,7 @@ type JobServiceListResponse struct {
 
 func (x *JobServiceListResponse) Reset() {
 	*x = JobServiceListResponse{}
-	mi := &file_heddle_v1_queue_proto_msgTypes[10]
+	mi := &file_heddle_v1_queue_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -548,7 +1232,7 @@ func (x *JobServiceListResponse) String() string {
 func (*JobServiceListResponse) ProtoMessage() {}
 
 func (x *JobServiceListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_heddle_v1_queue_proto_msgTypes[10]
+	mi := &file_heddle_v1_queue_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -561,7 +1245,7 @@ func (x *JobServiceListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobServiceListResponse.ProtoReflect.Descriptor instead.
 func (*JobServiceListResponse) Descriptor() ([]byte, []int) {
-	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{10}
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JobServiceListResponse) GetJobs() []*Job {
@@ -594,7 +1278,7 @@ type JobServiceExplainRequest struct {
 
 func (x *JobServiceExplainRequest) Reset() {
 	*x = JobServiceExplainRequest{}
-	mi := &file_heddle_v1_queue_proto_msgTypes[11]
+	mi := &file_heddle_v1_queue_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +1290,7 @@ func (x *JobServiceExplainRequest) String() string {
 func (*JobServiceExplainRequest) ProtoMessage() {}
 
 func (x *JobServiceExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_heddle_v1_queue_proto_msgTypes[11]
+	mi := &file_heddle_v1_queue_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +1303,7 @@ func (x *JobServiceExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobServiceExplainRequest.ProtoReflect.Descriptor instead.
 func (*JobServiceExplainRequest) Descriptor() ([]byte, []int) {
-	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{11}
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JobServiceExplainRequest) GetId() string {
@@ -645,7 +1329,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_heddle_v1_queue_proto_msgTypes[12]
+	mi := &file_heddle_v1_queue_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +1341,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_heddle_v1_queue_proto_msgTypes[12]
+	mi := &file_heddle_v1_queue_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +1354,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{12}
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Reason) GetCode() string {
@@ -704,7 +1388,7 @@ type JobServiceExplainResponse struct {
 
 func (x *JobServiceExplainResponse) Reset() {
 	*x = JobServiceExplainResponse{}
-	mi := &file_heddle_v1_queue_proto_msgTypes[13]
+	mi := &file_heddle_v1_queue_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -716,7 +1400,7 @@ func (x *JobServiceExplainResponse) String() string {
 func (*JobServiceExplainResponse) ProtoMessage() {}
 
 func (x *JobServiceExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_heddle_v1_queue_proto_msgTypes[13]
+	mi := &file_heddle_v1_queue_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -729,7 +1413,7 @@ func (x *JobServiceExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobServiceExplainResponse.ProtoReflect.Descriptor instead.
 func (*JobServiceExplainResponse) Descriptor() ([]byte, []int) {
-	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{13}
+	return file_heddle_v1_queue_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JobServiceExplainResponse) GetState() State {
@@ -770,7 +1454,7 @@ const file_heddle_v1_queue_proto_rawDesc = "" +
 	"\x14JobServiceGetRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"9\n" +
 	"\x15JobServiceGetResponse\x12 \n" +
-	"\x03job\x18\x01 \x01(\v2\x0e.heddle.v1.JobR\x03job\"\xc8\x01\n" +
+	"\x03job\x18\x01 \x01(\v2\x0e.heddle.v1.JobR\x03job\"\xf6\x01\n" +
 	"\x15JobServiceListRequest\x12(\n" +
 	"\x06states\x18\x01 \x03(\x0e2\x10.heddle.v1.StateR\x06states\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
@@ -779,7 +1463,60 @@ const file_heddle_v1_queue_proto_rawDesc = "" +
 	"workflowId\x12\x1b\n" +
 	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x06 \x01(\tR\tpageToken\"\xaa\x01\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\x12,\n" +
+	"\x06filter\x18\a \x01(\v2\x14.heddle.v1.JobFilterR\x06filter\"\xde\x02\n" +
+	"\tJobFilter\x12(\n" +
+	"\x06states\x18\x01 \x03(\x0e2\x10.heddle.v1.StateR\x06states\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05queue\x18\x03 \x01(\tR\x05queue\x12\x1f\n" +
+	"\vworkflow_id\x18\x04 \x01(\tR\n" +
+	"workflowId\x12\x19\n" +
+	"\x05batch\x18\x05 \x01(\x05H\x00R\x05batch\x88\x01\x01\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12\x10\n" +
+	"\x03tag\x18\a \x01(\tR\x03tag\x12\x12\n" +
+	"\x04name\x18\b \x01(\tR\x04name\x12.\n" +
+	"\x04from\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x1f\n" +
+	"\verror_group\x18\v \x01(\tR\n" +
+	"errorGroupB\b\n" +
+	"\x06_batch\"m\n" +
+	"\x17JobServiceGroupsRequest\x12,\n" +
+	"\x06filter\x18\x01 \x01(\v2\x14.heddle.v1.JobFilterR\x06filter\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"^\n" +
+	"\bJobGroup\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x04jobs\x18\x02 \x01(\x03R\x04jobs\x12\x18\n" +
+	"\aexample\x18\x03 \x01(\tR\aexample\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\"\x8d\x01\n" +
+	"\x18JobServiceGroupsResponse\x12+\n" +
+	"\x06groups\x18\x01 \x03(\v2\x13.heddle.v1.JobGroupR\x06groups\x12D\n" +
+	"\x10searched_back_to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0esearchedBackTo\",\n" +
+	"\x1aJobServiceRelativesRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xe7\x01\n" +
+	"\x1bJobServiceRelativesResponse\x12+\n" +
+	"\x06before\x18\x01 \x03(\v2\x13.heddle.v1.RelativeR\x06before\x12)\n" +
+	"\x05after\x18\x02 \x03(\v2\x13.heddle.v1.RelativeR\x05after\x12!\n" +
+	"\fbefore_total\x18\x03 \x01(\x05R\vbeforeTotal\x12\x1f\n" +
+	"\vafter_total\x18\x04 \x01(\x05R\n" +
+	"afterTotal\x12,\n" +
+	"\x06around\x18\x05 \x03(\v2\x14.heddle.v1.BatchNameR\x06around\"[\n" +
+	"\tBatchName\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12&\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x10.heddle.v1.StateR\x05state\"\xa8\x01\n" +
+	"\bRelative\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12&\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x10.heddle.v1.StateR\x05state\x12\x0e\n" +
+	"\x02on\x18\x05 \x01(\rR\x02on\x12\x14\n" +
+	"\x05fired\x18\x06 \x01(\bR\x05fired\x12\x12\n" +
+	"\x04died\x18\a \x01(\bR\x04died\")\n" +
+	"\x17JobServiceRunNowRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x1a\n" +
+	"\x18JobServiceRunNowResponse\"\xaa\x01\n" +
 	"\x16JobServiceListResponse\x12\"\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x0e.heddle.v1.JobR\x04jobs\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12D\n" +
@@ -796,12 +1533,15 @@ const file_heddle_v1_queue_proto_rawDesc = "" +
 	"\fQueueService\x12T\n" +
 	"\x04List\x12\".heddle.v1.QueueServiceListRequest\x1a#.heddle.v1.QueueServiceListResponse\"\x03\x90\x02\x01\x12R\n" +
 	"\x05Pause\x12#.heddle.v1.QueueServicePauseRequest\x1a$.heddle.v1.QueueServicePauseResponse\x12U\n" +
-	"\x06Resume\x12$.heddle.v1.QueueServiceResumeRequest\x1a%.heddle.v1.QueueServiceResumeResponse2\x88\x02\n" +
+	"\x06Resume\x12$.heddle.v1.QueueServiceResumeRequest\x1a%.heddle.v1.QueueServiceResumeResponse2\x94\x04\n" +
 	"\n" +
 	"JobService\x12M\n" +
 	"\x03Get\x12\x1f.heddle.v1.JobServiceGetRequest\x1a .heddle.v1.JobServiceGetResponse\"\x03\x90\x02\x01\x12P\n" +
 	"\x04List\x12 .heddle.v1.JobServiceListRequest\x1a!.heddle.v1.JobServiceListResponse\"\x03\x90\x02\x01\x12Y\n" +
-	"\aExplain\x12#.heddle.v1.JobServiceExplainRequest\x1a$.heddle.v1.JobServiceExplainResponse\"\x03\x90\x02\x01B=Z;github.com/heddle-io/heddle/internal/gen/heddle/v1;heddlev1b\x06proto3"
+	"\aExplain\x12#.heddle.v1.JobServiceExplainRequest\x1a$.heddle.v1.JobServiceExplainResponse\"\x03\x90\x02\x01\x12V\n" +
+	"\x06Groups\x12\".heddle.v1.JobServiceGroupsRequest\x1a#.heddle.v1.JobServiceGroupsResponse\"\x03\x90\x02\x01\x12_\n" +
+	"\tRelatives\x12%.heddle.v1.JobServiceRelativesRequest\x1a&.heddle.v1.JobServiceRelativesResponse\"\x03\x90\x02\x01\x12Q\n" +
+	"\x06RunNow\x12\".heddle.v1.JobServiceRunNowRequest\x1a#.heddle.v1.JobServiceRunNowResponseB=Z;github.com/heddle-io/heddle/internal/gen/heddle/v1;heddlev1b\x06proto3"
 
 var (
 	file_heddle_v1_queue_proto_rawDescOnce sync.Once
@@ -815,52 +1555,80 @@ func file_heddle_v1_queue_proto_rawDescGZIP() []byte {
 	return file_heddle_v1_queue_proto_rawDescData
 }
 
-var file_heddle_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_heddle_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_heddle_v1_queue_proto_goTypes = []any{
-	(*Queue)(nil),                      // 0: heddle.v1.Queue
-	(*QueueServiceListRequest)(nil),    // 1: heddle.v1.QueueServiceListRequest
-	(*QueueServiceListResponse)(nil),   // 2: heddle.v1.QueueServiceListResponse
-	(*QueueServicePauseRequest)(nil),   // 3: heddle.v1.QueueServicePauseRequest
-	(*QueueServicePauseResponse)(nil),  // 4: heddle.v1.QueueServicePauseResponse
-	(*QueueServiceResumeRequest)(nil),  // 5: heddle.v1.QueueServiceResumeRequest
-	(*QueueServiceResumeResponse)(nil), // 6: heddle.v1.QueueServiceResumeResponse
-	(*JobServiceGetRequest)(nil),       // 7: heddle.v1.JobServiceGetRequest
-	(*JobServiceGetResponse)(nil),      // 8: heddle.v1.JobServiceGetResponse
-	(*JobServiceListRequest)(nil),      // 9: heddle.v1.JobServiceListRequest
-	(*JobServiceListResponse)(nil),     // 10: heddle.v1.JobServiceListResponse
-	(*JobServiceExplainRequest)(nil),   // 11: heddle.v1.JobServiceExplainRequest
-	(*Reason)(nil),                     // 12: heddle.v1.Reason
-	(*JobServiceExplainResponse)(nil),  // 13: heddle.v1.JobServiceExplainResponse
-	(*timestamppb.Timestamp)(nil),      // 14: google.protobuf.Timestamp
-	(*Job)(nil),                        // 15: heddle.v1.Job
-	(State)(0),                         // 16: heddle.v1.State
+	(*Queue)(nil),                       // 0: heddle.v1.Queue
+	(*QueueServiceListRequest)(nil),     // 1: heddle.v1.QueueServiceListRequest
+	(*QueueServiceListResponse)(nil),    // 2: heddle.v1.QueueServiceListResponse
+	(*QueueServicePauseRequest)(nil),    // 3: heddle.v1.QueueServicePauseRequest
+	(*QueueServicePauseResponse)(nil),   // 4: heddle.v1.QueueServicePauseResponse
+	(*QueueServiceResumeRequest)(nil),   // 5: heddle.v1.QueueServiceResumeRequest
+	(*QueueServiceResumeResponse)(nil),  // 6: heddle.v1.QueueServiceResumeResponse
+	(*JobServiceGetRequest)(nil),        // 7: heddle.v1.JobServiceGetRequest
+	(*JobServiceGetResponse)(nil),       // 8: heddle.v1.JobServiceGetResponse
+	(*JobServiceListRequest)(nil),       // 9: heddle.v1.JobServiceListRequest
+	(*JobFilter)(nil),                   // 10: heddle.v1.JobFilter
+	(*JobServiceGroupsRequest)(nil),     // 11: heddle.v1.JobServiceGroupsRequest
+	(*JobGroup)(nil),                    // 12: heddle.v1.JobGroup
+	(*JobServiceGroupsResponse)(nil),    // 13: heddle.v1.JobServiceGroupsResponse
+	(*JobServiceRelativesRequest)(nil),  // 14: heddle.v1.JobServiceRelativesRequest
+	(*JobServiceRelativesResponse)(nil), // 15: heddle.v1.JobServiceRelativesResponse
+	(*BatchName)(nil),                   // 16: heddle.v1.BatchName
+	(*Relative)(nil),                    // 17: heddle.v1.Relative
+	(*JobServiceRunNowRequest)(nil),     // 18: heddle.v1.JobServiceRunNowRequest
+	(*JobServiceRunNowResponse)(nil),    // 19: heddle.v1.JobServiceRunNowResponse
+	(*JobServiceListResponse)(nil),      // 20: heddle.v1.JobServiceListResponse
+	(*JobServiceExplainRequest)(nil),    // 21: heddle.v1.JobServiceExplainRequest
+	(*Reason)(nil),                      // 22: heddle.v1.Reason
+	(*JobServiceExplainResponse)(nil),   // 23: heddle.v1.JobServiceExplainResponse
+	(*timestamppb.Timestamp)(nil),       // 24: google.protobuf.Timestamp
+	(*Job)(nil),                         // 25: heddle.v1.Job
+	(State)(0),                          // 26: heddle.v1.State
 }
 var file_heddle_v1_queue_proto_depIdxs = []int32{
-	14, // 0: heddle.v1.Queue.oldest:type_name -> google.protobuf.Timestamp
+	24, // 0: heddle.v1.Queue.oldest:type_name -> google.protobuf.Timestamp
 	0,  // 1: heddle.v1.QueueServiceListResponse.queues:type_name -> heddle.v1.Queue
-	15, // 2: heddle.v1.JobServiceGetResponse.job:type_name -> heddle.v1.Job
-	16, // 3: heddle.v1.JobServiceListRequest.states:type_name -> heddle.v1.State
-	15, // 4: heddle.v1.JobServiceListResponse.jobs:type_name -> heddle.v1.Job
-	14, // 5: heddle.v1.JobServiceListResponse.searched_back_to:type_name -> google.protobuf.Timestamp
-	16, // 6: heddle.v1.JobServiceExplainResponse.state:type_name -> heddle.v1.State
-	12, // 7: heddle.v1.JobServiceExplainResponse.reasons:type_name -> heddle.v1.Reason
-	1,  // 8: heddle.v1.QueueService.List:input_type -> heddle.v1.QueueServiceListRequest
-	3,  // 9: heddle.v1.QueueService.Pause:input_type -> heddle.v1.QueueServicePauseRequest
-	5,  // 10: heddle.v1.QueueService.Resume:input_type -> heddle.v1.QueueServiceResumeRequest
-	7,  // 11: heddle.v1.JobService.Get:input_type -> heddle.v1.JobServiceGetRequest
-	9,  // 12: heddle.v1.JobService.List:input_type -> heddle.v1.JobServiceListRequest
-	11, // 13: heddle.v1.JobService.Explain:input_type -> heddle.v1.JobServiceExplainRequest
-	2,  // 14: heddle.v1.QueueService.List:output_type -> heddle.v1.QueueServiceListResponse
-	4,  // 15: heddle.v1.QueueService.Pause:output_type -> heddle.v1.QueueServicePauseResponse
-	6,  // 16: heddle.v1.QueueService.Resume:output_type -> heddle.v1.QueueServiceResumeResponse
-	8,  // 17: heddle.v1.JobService.Get:output_type -> heddle.v1.JobServiceGetResponse
-	10, // 18: heddle.v1.JobService.List:output_type -> heddle.v1.JobServiceListResponse
-	13, // 19: heddle.v1.JobService.Explain:output_type -> heddle.v1.JobServiceExplainResponse
-	14, // [14:20] is the sub-list for method output_type
-	8,  // [8:14] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	25, // 2: heddle.v1.JobServiceGetResponse.job:type_name -> heddle.v1.Job
+	26, // 3: heddle.v1.JobServiceListRequest.states:type_name -> heddle.v1.State
+	10, // 4: heddle.v1.JobServiceListRequest.filter:type_name -> heddle.v1.JobFilter
+	26, // 5: heddle.v1.JobFilter.states:type_name -> heddle.v1.State
+	24, // 6: heddle.v1.JobFilter.from:type_name -> google.protobuf.Timestamp
+	24, // 7: heddle.v1.JobFilter.to:type_name -> google.protobuf.Timestamp
+	10, // 8: heddle.v1.JobServiceGroupsRequest.filter:type_name -> heddle.v1.JobFilter
+	12, // 9: heddle.v1.JobServiceGroupsResponse.groups:type_name -> heddle.v1.JobGroup
+	24, // 10: heddle.v1.JobServiceGroupsResponse.searched_back_to:type_name -> google.protobuf.Timestamp
+	17, // 11: heddle.v1.JobServiceRelativesResponse.before:type_name -> heddle.v1.Relative
+	17, // 12: heddle.v1.JobServiceRelativesResponse.after:type_name -> heddle.v1.Relative
+	16, // 13: heddle.v1.JobServiceRelativesResponse.around:type_name -> heddle.v1.BatchName
+	26, // 14: heddle.v1.BatchName.state:type_name -> heddle.v1.State
+	26, // 15: heddle.v1.Relative.state:type_name -> heddle.v1.State
+	25, // 16: heddle.v1.JobServiceListResponse.jobs:type_name -> heddle.v1.Job
+	24, // 17: heddle.v1.JobServiceListResponse.searched_back_to:type_name -> google.protobuf.Timestamp
+	26, // 18: heddle.v1.JobServiceExplainResponse.state:type_name -> heddle.v1.State
+	22, // 19: heddle.v1.JobServiceExplainResponse.reasons:type_name -> heddle.v1.Reason
+	1,  // 20: heddle.v1.QueueService.List:input_type -> heddle.v1.QueueServiceListRequest
+	3,  // 21: heddle.v1.QueueService.Pause:input_type -> heddle.v1.QueueServicePauseRequest
+	5,  // 22: heddle.v1.QueueService.Resume:input_type -> heddle.v1.QueueServiceResumeRequest
+	7,  // 23: heddle.v1.JobService.Get:input_type -> heddle.v1.JobServiceGetRequest
+	9,  // 24: heddle.v1.JobService.List:input_type -> heddle.v1.JobServiceListRequest
+	21, // 25: heddle.v1.JobService.Explain:input_type -> heddle.v1.JobServiceExplainRequest
+	11, // 26: heddle.v1.JobService.Groups:input_type -> heddle.v1.JobServiceGroupsRequest
+	14, // 27: heddle.v1.JobService.Relatives:input_type -> heddle.v1.JobServiceRelativesRequest
+	18, // 28: heddle.v1.JobService.RunNow:input_type -> heddle.v1.JobServiceRunNowRequest
+	2,  // 29: heddle.v1.QueueService.List:output_type -> heddle.v1.QueueServiceListResponse
+	4,  // 30: heddle.v1.QueueService.Pause:output_type -> heddle.v1.QueueServicePauseResponse
+	6,  // 31: heddle.v1.QueueService.Resume:output_type -> heddle.v1.QueueServiceResumeResponse
+	8,  // 32: heddle.v1.JobService.Get:output_type -> heddle.v1.JobServiceGetResponse
+	20, // 33: heddle.v1.JobService.List:output_type -> heddle.v1.JobServiceListResponse
+	23, // 34: heddle.v1.JobService.Explain:output_type -> heddle.v1.JobServiceExplainResponse
+	13, // 35: heddle.v1.JobService.Groups:output_type -> heddle.v1.JobServiceGroupsResponse
+	15, // 36: heddle.v1.JobService.Relatives:output_type -> heddle.v1.JobServiceRelativesResponse
+	19, // 37: heddle.v1.JobService.RunNow:output_type -> heddle.v1.JobServiceRunNowResponse
+	29, // [29:38] is the sub-list for method output_type
+	20, // [20:29] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_heddle_v1_queue_proto_init() }
@@ -869,13 +1637,14 @@ func file_heddle_v1_queue_proto_init() {
 		return
 	}
 	file_heddle_v1_common_proto_init()
+	file_heddle_v1_queue_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_heddle_v1_queue_proto_rawDesc), len(file_heddle_v1_queue_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

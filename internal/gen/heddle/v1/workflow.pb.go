@@ -2868,6 +2868,1398 @@ func (*DeleteResponse) Descriptor() ([]byte, []int) {
 	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{43}
 }
 
+type MosaicRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	WorkflowId string                 `protobuf:"bytes,1,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
+	// As in the GraphRequest that named the card.
+	MaxCards      int32 `protobuf:"varint,2,opt,name=max_cards,json=maxCards,proto3" json:"max_cards,omitempty"`
+	Group         int32 `protobuf:"varint,3,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MosaicRequest) Reset() {
+	*x = MosaicRequest{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MosaicRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MosaicRequest) ProtoMessage() {}
+
+func (x *MosaicRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MosaicRequest.ProtoReflect.Descriptor instead.
+func (*MosaicRequest) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *MosaicRequest) GetWorkflowId() string {
+	if x != nil {
+		return x.WorkflowId
+	}
+	return ""
+}
+
+func (x *MosaicRequest) GetMaxCards() int32 {
+	if x != nil {
+		return x.MaxCards
+	}
+	return 0
+}
+
+func (x *MosaicRequest) GetGroup() int32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+type MosaicResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The State of each member, by number; at most 200,000.
+	States []byte `protobuf:"bytes,1,opt,name=states,proto3" json:"states,omitempty"`
+	// Numbers of the members: the first, then the gap to the next one each,
+	// empty where all gaps are 1.
+	First int32   `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	Gaps  []int32 `protobuf:"varint,3,rep,packed,name=gaps,proto3" json:"gaps,omitempty"`
+	// Members beyond those given.
+	LeftOut       int32 `protobuf:"varint,4,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MosaicResponse) Reset() {
+	*x = MosaicResponse{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MosaicResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MosaicResponse) ProtoMessage() {}
+
+func (x *MosaicResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MosaicResponse.ProtoReflect.Descriptor instead.
+func (*MosaicResponse) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *MosaicResponse) GetStates() []byte {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *MosaicResponse) GetFirst() int32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *MosaicResponse) GetGaps() []int32 {
+	if x != nil {
+		return x.Gaps
+	}
+	return nil
+}
+
+func (x *MosaicResponse) GetLeftOut() int32 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
+type MembersRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	WorkflowId string                 `protobuf:"bytes,1,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
+	MaxCards   int32                  `protobuf:"varint,2,opt,name=max_cards,json=maxCards,proto3" json:"max_cards,omitempty"`
+	Group      int32                  `protobuf:"varint,3,opt,name=group,proto3" json:"group,omitempty"`
+	States     []State                `protobuf:"varint,4,rep,packed,name=states,proto3,enum=heddle.v1.State" json:"states,omitempty"`
+	// 1 to 500. 0: 50.
+	PageSize      int32  `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersRequest) Reset() {
+	*x = MembersRequest{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersRequest) ProtoMessage() {}
+
+func (x *MembersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
+func (*MembersRequest) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *MembersRequest) GetWorkflowId() string {
+	if x != nil {
+		return x.WorkflowId
+	}
+	return ""
+}
+
+func (x *MembersRequest) GetMaxCards() int32 {
+	if x != nil {
+		return x.MaxCards
+	}
+	return 0
+}
+
+func (x *MembersRequest) GetGroup() int32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *MembersRequest) GetStates() []State {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *MembersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *MembersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type MembersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Without args, results and attempts.
+	Jobs          []*Job   `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	Batches       []*Batch `protobuf:"bytes,2,rep,name=batches,proto3" json:"batches,omitempty"`
+	NextPageToken string   `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersResponse) Reset() {
+	*x = MembersResponse{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersResponse) ProtoMessage() {}
+
+func (x *MembersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersResponse.ProtoReflect.Descriptor instead.
+func (*MembersResponse) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *MembersResponse) GetJobs() []*Job {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *MembersResponse) GetBatches() []*Batch {
+	if x != nil {
+		return x.Batches
+	}
+	return nil
+}
+
+func (x *MembersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type LineageRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	WorkflowId string                 `protobuf:"bytes,1,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
+	Node       int32                  `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`
+	// At most so many nodes, nearest first, 1 to 1000. 0: 200.
+	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LineageRequest) Reset() {
+	*x = LineageRequest{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LineageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LineageRequest) ProtoMessage() {}
+
+func (x *LineageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LineageRequest.ProtoReflect.Descriptor instead.
+func (*LineageRequest) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *LineageRequest) GetWorkflowId() string {
+	if x != nil {
+		return x.WorkflowId
+	}
+	return ""
+}
+
+func (x *LineageRequest) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *LineageRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type LineageNode struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Node    int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Name    string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Kind    string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	IsBatch bool                   `protobuf:"varint,4,opt,name=is_batch,json=isBatch,proto3" json:"is_batch,omitempty"`
+	State   State                  `protobuf:"varint,5,opt,name=state,proto3,enum=heddle.v1.State" json:"state,omitempty"`
+	// Negative: edges before the node asked for; positive: behind it.
+	Distance      int32   `protobuf:"varint,6,opt,name=distance,proto3" json:"distance,omitempty"`
+	X             float64 `protobuf:"fixed64,7,opt,name=x,proto3" json:"x,omitempty"`
+	Y             float64 `protobuf:"fixed64,8,opt,name=y,proto3" json:"y,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LineageNode) Reset() {
+	*x = LineageNode{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LineageNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LineageNode) ProtoMessage() {}
+
+func (x *LineageNode) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LineageNode.ProtoReflect.Descriptor instead.
+func (*LineageNode) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *LineageNode) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *LineageNode) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LineageNode) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *LineageNode) GetIsBatch() bool {
+	if x != nil {
+		return x.IsBatch
+	}
+	return false
+}
+
+func (x *LineageNode) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *LineageNode) GetDistance() int32 {
+	if x != nil {
+		return x.Distance
+	}
+	return 0
+}
+
+func (x *LineageNode) GetX() float64 {
+	if x != nil {
+		return x.X
+	}
+	return 0
+}
+
+func (x *LineageNode) GetY() float64 {
+	if x != nil {
+		return x.Y
+	}
+	return 0
+}
+
+type LineageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Nodes []*LineageNode         `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// An edge whose on is 0 ties a batch and a member: the batch comes first where
+	// the member starts after it, the member where something waits for the batch.
+	Edges []*Edge `protobuf:"bytes,2,rep,name=edges,proto3" json:"edges,omitempty"`
+	// Nodes that did not fit, or were not searched for.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LineageResponse) Reset() {
+	*x = LineageResponse{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LineageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LineageResponse) ProtoMessage() {}
+
+func (x *LineageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LineageResponse.ProtoReflect.Descriptor instead.
+func (*LineageResponse) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *LineageResponse) GetNodes() []*LineageNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *LineageResponse) GetEdges() []*Edge {
+	if x != nil {
+		return x.Edges
+	}
+	return nil
+}
+
+func (x *LineageResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+type CriticalPathRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	WorkflowId string                 `protobuf:"bytes,1,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
+	// As in GraphRequest, for the groups of the steps.
+	MaxCards      int32 `protobuf:"varint,2,opt,name=max_cards,json=maxCards,proto3" json:"max_cards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CriticalPathRequest) Reset() {
+	*x = CriticalPathRequest{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CriticalPathRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CriticalPathRequest) ProtoMessage() {}
+
+func (x *CriticalPathRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CriticalPathRequest.ProtoReflect.Descriptor instead.
+func (*CriticalPathRequest) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *CriticalPathRequest) GetWorkflowId() string {
+	if x != nil {
+		return x.WorkflowId
+	}
+	return ""
+}
+
+func (x *CriticalPathRequest) GetMaxCards() int32 {
+	if x != nil {
+		return x.MaxCards
+	}
+	return 0
+}
+
+type PathStep struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Node    int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Group   int32                  `protobuf:"varint,2,opt,name=group,proto3" json:"group,omitempty"`
+	Name    string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Kind    string                 `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	IsBatch bool                   `protobuf:"varint,5,opt,name=is_batch,json=isBatch,proto3" json:"is_batch,omitempty"`
+	State   State                  `protobuf:"varint,6,opt,name=state,proto3,enum=heddle.v1.State" json:"state,omitempty"`
+	// Released (its parents had ended), started, ended; unset: not yet, or not
+	// known.
+	ReleasedAt    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=released_at,json=releasedAt,proto3" json:"released_at,omitempty"`
+	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	FinishedAt    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathStep) Reset() {
+	*x = PathStep{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathStep) ProtoMessage() {}
+
+func (x *PathStep) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathStep.ProtoReflect.Descriptor instead.
+func (*PathStep) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *PathStep) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *PathStep) GetGroup() int32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *PathStep) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PathStep) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *PathStep) GetIsBatch() bool {
+	if x != nil {
+		return x.IsBatch
+	}
+	return false
+}
+
+func (x *PathStep) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *PathStep) GetReleasedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReleasedAt
+	}
+	return nil
+}
+
+func (x *PathStep) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *PathStep) GetFinishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FinishedAt
+	}
+	return nil
+}
+
+type CriticalPathResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From the first to the last.
+	Steps []*PathStep `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
+	// The path is longer than 1,000 steps: the latest are given.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CriticalPathResponse) Reset() {
+	*x = CriticalPathResponse{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CriticalPathResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CriticalPathResponse) ProtoMessage() {}
+
+func (x *CriticalPathResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CriticalPathResponse.ProtoReflect.Descriptor instead.
+func (*CriticalPathResponse) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *CriticalPathResponse) GetSteps() []*PathStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *CriticalPathResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+type TimelineRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	WorkflowId string                 `protobuf:"bytes,1,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
+	MaxCards   int32                  `protobuf:"varint,2,opt,name=max_cards,json=maxCards,proto3" json:"max_cards,omitempty"`
+	// Only this card, a row per job: at most page_size of them.
+	Group *int32 `protobuf:"varint,3,opt,name=group,proto3,oneof" json:"group,omitempty"`
+	// Buckets of a strip, 10 to 400. 0: 120.
+	Buckets int32 `protobuf:"varint,4,opt,name=buckets,proto3" json:"buckets,omitempty"`
+	// 1 to 500. 0: 50.
+	PageSize      int32  `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineRequest) Reset() {
+	*x = TimelineRequest{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineRequest) ProtoMessage() {}
+
+func (x *TimelineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineRequest.ProtoReflect.Descriptor instead.
+func (*TimelineRequest) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *TimelineRequest) GetWorkflowId() string {
+	if x != nil {
+		return x.WorkflowId
+	}
+	return ""
+}
+
+func (x *TimelineRequest) GetMaxCards() int32 {
+	if x != nil {
+		return x.MaxCards
+	}
+	return 0
+}
+
+func (x *TimelineRequest) GetGroup() int32 {
+	if x != nil && x.Group != nil {
+		return *x.Group
+	}
+	return 0
+}
+
+func (x *TimelineRequest) GetBuckets() int32 {
+	if x != nil {
+		return x.Buckets
+	}
+	return 0
+}
+
+func (x *TimelineRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *TimelineRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type TimelineRow struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Group      int32                  `protobuf:"varint,1,opt,name=group,proto3" json:"group,omitempty"`
+	FirstStart *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=first_start,json=firstStart,proto3" json:"first_start,omitempty"`
+	LastEnd    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last_end,json=lastEnd,proto3" json:"last_end,omitempty"`
+	// How many jobs ran during each bucket, and how many ended failed in it.
+	Running       []int32 `protobuf:"varint,4,rep,packed,name=running,proto3" json:"running,omitempty"`
+	Failed        []int32 `protobuf:"varint,5,rep,packed,name=failed,proto3" json:"failed,omitempty"`
+	Jobs          int32   `protobuf:"varint,6,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineRow) Reset() {
+	*x = TimelineRow{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineRow) ProtoMessage() {}
+
+func (x *TimelineRow) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineRow.ProtoReflect.Descriptor instead.
+func (*TimelineRow) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *TimelineRow) GetGroup() int32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *TimelineRow) GetFirstStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstStart
+	}
+	return nil
+}
+
+func (x *TimelineRow) GetLastEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastEnd
+	}
+	return nil
+}
+
+func (x *TimelineRow) GetRunning() []int32 {
+	if x != nil {
+		return x.Running
+	}
+	return nil
+}
+
+func (x *TimelineRow) GetFailed() []int32 {
+	if x != nil {
+		return x.Failed
+	}
+	return nil
+}
+
+func (x *TimelineRow) GetJobs() int32 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+type Span struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	From  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	// Unset: not over.
+	To *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// "waiting" (due, no attempt runs), "delayed" (until run_at), "attempt".
+	What string `protobuf:"bytes,3,opt,name=what,proto3" json:"what,omitempty"`
+	// How an attempt ended, as in Attempt.how, or "succeeded", "failed",
+	// "cancelled", "running".
+	How           string `protobuf:"bytes,4,opt,name=how,proto3" json:"how,omitempty"`
+	Worker        string `protobuf:"bytes,5,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Span) Reset() {
+	*x = Span{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Span) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Span) ProtoMessage() {}
+
+func (x *Span) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Span.ProtoReflect.Descriptor instead.
+func (*Span) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *Span) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Span) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Span) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Span) GetHow() string {
+	if x != nil {
+		return x.How
+	}
+	return ""
+}
+
+func (x *Span) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+type TimelineJob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	State         State                  `protobuf:"varint,4,opt,name=state,proto3,enum=heddle.v1.State" json:"state,omitempty"`
+	Spans         []*Span                `protobuf:"bytes,5,rep,name=spans,proto3" json:"spans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineJob) Reset() {
+	*x = TimelineJob{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineJob) ProtoMessage() {}
+
+func (x *TimelineJob) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineJob.ProtoReflect.Descriptor instead.
+func (*TimelineJob) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *TimelineJob) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *TimelineJob) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TimelineJob) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *TimelineJob) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *TimelineJob) GetSpans() []*Span {
+	if x != nil {
+		return x.Spans
+	}
+	return nil
+}
+
+type TimelineResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Rows          []*TimelineRow         `protobuf:"bytes,3,rep,name=rows,proto3" json:"rows,omitempty"`
+	Jobs          []*TimelineJob         `protobuf:"bytes,4,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,5,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Jobs of which the strips know nothing: the read has a budget.
+	LeftOut       int64 `protobuf:"varint,6,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineResponse) Reset() {
+	*x = TimelineResponse{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineResponse) ProtoMessage() {}
+
+func (x *TimelineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineResponse.ProtoReflect.Descriptor instead.
+func (*TimelineResponse) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *TimelineResponse) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *TimelineResponse) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *TimelineResponse) GetRows() []*TimelineRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *TimelineResponse) GetJobs() []*TimelineJob {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *TimelineResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *TimelineResponse) GetLeftOut() int64 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
+type EventsRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	WorkflowId string                 `protobuf:"bytes,1,opt,name=workflow_id,json=workflowId,proto3" json:"workflow_id,omitempty"`
+	// Only those of one node; -1 or unset: all.
+	Node *int32 `protobuf:"varint,2,opt,name=node,proto3,oneof" json:"node,omitempty"`
+	// 1 to 500. 0: 50.
+	PageSize      int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsRequest) Reset() {
+	*x = EventsRequest{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsRequest) ProtoMessage() {}
+
+func (x *EventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
+func (*EventsRequest) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *EventsRequest) GetWorkflowId() string {
+	if x != nil {
+		return x.WorkflowId
+	}
+	return ""
+}
+
+func (x *EventsRequest) GetNode() int32 {
+	if x != nil && x.Node != nil {
+		return *x.Node
+	}
+	return 0
+}
+
+func (x *EventsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *EventsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// "submitted", "attempt", "ended", "batch ended", "workflow ended", or what
+	// an operator did: "retry", "cancel", "dismiss", "give up", "pause",
+	// "resume", "run now", "append", "seal".
+	What    string `protobuf:"bytes,2,opt,name=what,proto3" json:"what,omitempty"`
+	Node    int32  `protobuf:"varint,3,opt,name=node,proto3" json:"node,omitempty"`
+	Name    string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Kind    string `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
+	State   State  `protobuf:"varint,6,opt,name=state,proto3,enum=heddle.v1.State" json:"state,omitempty"`
+	Attempt int32  `protobuf:"varint,7,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	How     string `protobuf:"bytes,8,opt,name=how,proto3" json:"how,omitempty"`
+	Worker  string `protobuf:"bytes,9,opt,name=worker,proto3" json:"worker,omitempty"`
+	Error   string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	Note    string `protobuf:"bytes,11,opt,name=note,proto3" json:"note,omitempty"`
+	// Who did it.
+	Author        string `protobuf:"bytes,12,opt,name=author,proto3" json:"author,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *Event) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Event) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Event) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *Event) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Event) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Event) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *Event) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Event) GetHow() string {
+	if x != nil {
+		return x.How
+	}
+	return ""
+}
+
+func (x *Event) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *Event) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Event) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *Event) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+type EventsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsResponse) Reset() {
+	*x = EventsResponse{}
+	mi := &file_heddle_v1_workflow_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsResponse) ProtoMessage() {}
+
+func (x *EventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_heddle_v1_workflow_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
+func (*EventsResponse) Descriptor() ([]byte, []int) {
+	return file_heddle_v1_workflow_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *EventsResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *EventsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 var File_heddle_v1_workflow_proto protoreflect.FileDescriptor
 
 const file_heddle_v1_workflow_proto_rawDesc = "" +
@@ -3097,7 +4489,130 @@ const file_heddle_v1_workflow_proto_rawDesc = "" +
 	"\rDeleteRequest\x12\x1f\n" +
 	"\vworkflow_id\x18\x01 \x01(\tR\n" +
 	"workflowId\"\x10\n" +
-	"\x0eDeleteResponse2\x87\t\n" +
+	"\x0eDeleteResponse\"c\n" +
+	"\rMosaicRequest\x12\x1f\n" +
+	"\vworkflow_id\x18\x01 \x01(\tR\n" +
+	"workflowId\x12\x1b\n" +
+	"\tmax_cards\x18\x02 \x01(\x05R\bmaxCards\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\x05R\x05group\"q\n" +
+	"\x0eMosaicResponse\x12\x16\n" +
+	"\x06states\x18\x01 \x01(\fR\x06states\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\x05R\x05first\x12\x16\n" +
+	"\x04gaps\x18\x03 \x03(\x05B\x02\x10\x01R\x04gaps\x12\x19\n" +
+	"\bleft_out\x18\x04 \x01(\x05R\aleftOut\"\xca\x01\n" +
+	"\x0eMembersRequest\x12\x1f\n" +
+	"\vworkflow_id\x18\x01 \x01(\tR\n" +
+	"workflowId\x12\x1b\n" +
+	"\tmax_cards\x18\x02 \x01(\x05R\bmaxCards\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\x05R\x05group\x12(\n" +
+	"\x06states\x18\x04 \x03(\x0e2\x10.heddle.v1.StateR\x06states\x12\x1b\n" +
+	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\"\x89\x01\n" +
+	"\x0fMembersResponse\x12\"\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x0e.heddle.v1.JobR\x04jobs\x12*\n" +
+	"\abatches\x18\x02 \x03(\v2\x10.heddle.v1.BatchR\abatches\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"[\n" +
+	"\x0eLineageRequest\x12\x1f\n" +
+	"\vworkflow_id\x18\x01 \x01(\tR\n" +
+	"workflowId\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\x05R\x04node\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"\xc4\x01\n" +
+	"\vLineageNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x19\n" +
+	"\bis_batch\x18\x04 \x01(\bR\aisBatch\x12&\n" +
+	"\x05state\x18\x05 \x01(\x0e2\x10.heddle.v1.StateR\x05state\x12\x1a\n" +
+	"\bdistance\x18\x06 \x01(\x05R\bdistance\x12\f\n" +
+	"\x01x\x18\a \x01(\x01R\x01x\x12\f\n" +
+	"\x01y\x18\b \x01(\x01R\x01y\"z\n" +
+	"\x0fLineageResponse\x12,\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x16.heddle.v1.LineageNodeR\x05nodes\x12%\n" +
+	"\x05edges\x18\x02 \x03(\v2\x0f.heddle.v1.EdgeR\x05edges\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"S\n" +
+	"\x13CriticalPathRequest\x12\x1f\n" +
+	"\vworkflow_id\x18\x01 \x01(\tR\n" +
+	"workflowId\x12\x1b\n" +
+	"\tmax_cards\x18\x02 \x01(\x05R\bmaxCards\"\xd4\x02\n" +
+	"\bPathStep\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\x05R\x05group\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x19\n" +
+	"\bis_batch\x18\x05 \x01(\bR\aisBatch\x12&\n" +
+	"\x05state\x18\x06 \x01(\x0e2\x10.heddle.v1.StateR\x05state\x12;\n" +
+	"\vreleased_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"releasedAt\x129\n" +
+	"\n" +
+	"started_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12;\n" +
+	"\vfinished_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"finishedAt\"U\n" +
+	"\x14CriticalPathResponse\x12)\n" +
+	"\x05steps\x18\x01 \x03(\v2\x13.heddle.v1.PathStepR\x05steps\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xca\x01\n" +
+	"\x0fTimelineRequest\x12\x1f\n" +
+	"\vworkflow_id\x18\x01 \x01(\tR\n" +
+	"workflowId\x12\x1b\n" +
+	"\tmax_cards\x18\x02 \x01(\x05R\bmaxCards\x12\x19\n" +
+	"\x05group\x18\x03 \x01(\x05H\x00R\x05group\x88\x01\x01\x12\x18\n" +
+	"\abuckets\x18\x04 \x01(\x05R\abuckets\x12\x1b\n" +
+	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tR\tpageTokenB\b\n" +
+	"\x06_group\"\xe5\x01\n" +
+	"\vTimelineRow\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\x05R\x05group\x12;\n" +
+	"\vfirst_start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"firstStart\x125\n" +
+	"\blast_end\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\alastEnd\x12\x1c\n" +
+	"\arunning\x18\x04 \x03(\x05B\x02\x10\x01R\arunning\x12\x1a\n" +
+	"\x06failed\x18\x05 \x03(\x05B\x02\x10\x01R\x06failed\x12\x12\n" +
+	"\x04jobs\x18\x06 \x01(\x05R\x04jobs\"\xa0\x01\n" +
+	"\x04Span\x12.\n" +
+	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x12\n" +
+	"\x04what\x18\x03 \x01(\tR\x04what\x12\x10\n" +
+	"\x03how\x18\x04 \x01(\tR\x03how\x12\x16\n" +
+	"\x06worker\x18\x05 \x01(\tR\x06worker\"\x98\x01\n" +
+	"\vTimelineJob\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12&\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x10.heddle.v1.StateR\x05state\x12%\n" +
+	"\x05spans\x18\x05 \x03(\v2\x0f.heddle.v1.SpanR\x05spans\"\x89\x02\n" +
+	"\x10TimelineResponse\x12.\n" +
+	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12*\n" +
+	"\x04rows\x18\x03 \x03(\v2\x16.heddle.v1.TimelineRowR\x04rows\x12*\n" +
+	"\x04jobs\x18\x04 \x03(\v2\x16.heddle.v1.TimelineJobR\x04jobs\x12&\n" +
+	"\x0fnext_page_token\x18\x05 \x01(\tR\rnextPageToken\x12\x19\n" +
+	"\bleft_out\x18\x06 \x01(\x03R\aleftOut\"\x8e\x01\n" +
+	"\rEventsRequest\x12\x1f\n" +
+	"\vworkflow_id\x18\x01 \x01(\tR\n" +
+	"workflowId\x12\x17\n" +
+	"\x04node\x18\x02 \x01(\x05H\x00R\x04node\x88\x01\x01\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageTokenB\a\n" +
+	"\x05_node\"\xb1\x02\n" +
+	"\x05Event\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04what\x18\x02 \x01(\tR\x04what\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\x05R\x04node\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x05 \x01(\tR\x04kind\x12&\n" +
+	"\x05state\x18\x06 \x01(\x0e2\x10.heddle.v1.StateR\x05state\x12\x18\n" +
+	"\aattempt\x18\a \x01(\x05R\aattempt\x12\x10\n" +
+	"\x03how\x18\b \x01(\tR\x03how\x12\x16\n" +
+	"\x06worker\x18\t \x01(\tR\x06worker\x12\x14\n" +
+	"\x05error\x18\n" +
+	" \x01(\tR\x05error\x12\x12\n" +
+	"\x04note\x18\v \x01(\tR\x04note\x12\x16\n" +
+	"\x06author\x18\f \x01(\tR\x06author\"b\n" +
+	"\x0eEventsResponse\x12(\n" +
+	"\x06events\x18\x01 \x03(\v2\x10.heddle.v1.EventR\x06events\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xbd\f\n" +
 	"\x0fWorkflowService\x12=\n" +
 	"\x06Submit\x12\x18.heddle.v1.SubmitRequest\x1a\x19.heddle.v1.SubmitResponse\x12Q\n" +
 	"\fSubmitStream\x12\x1e.heddle.v1.SubmitStreamRequest\x1a\x1f.heddle.v1.SubmitStreamResponse(\x01\x12=\n" +
@@ -3116,7 +4631,13 @@ const file_heddle_v1_workflow_proto_rawDesc = "" +
 	"\x04Seal\x12\x16.heddle.v1.SealRequest\x1a\x17.heddle.v1.SealResponse\x12:\n" +
 	"\x05Pause\x12\x17.heddle.v1.PauseRequest\x1a\x18.heddle.v1.PauseResponse\x12=\n" +
 	"\x06Resume\x12\x18.heddle.v1.ResumeRequest\x1a\x19.heddle.v1.ResumeResponse\x12=\n" +
-	"\x06Delete\x12\x18.heddle.v1.DeleteRequest\x1a\x19.heddle.v1.DeleteResponseB=Z;github.com/heddle-io/heddle/internal/gen/heddle/v1;heddlev1b\x06proto3"
+	"\x06Delete\x12\x18.heddle.v1.DeleteRequest\x1a\x19.heddle.v1.DeleteResponse\x12B\n" +
+	"\x06Mosaic\x12\x18.heddle.v1.MosaicRequest\x1a\x19.heddle.v1.MosaicResponse\"\x03\x90\x02\x01\x12E\n" +
+	"\aMembers\x12\x19.heddle.v1.MembersRequest\x1a\x1a.heddle.v1.MembersResponse\"\x03\x90\x02\x01\x12E\n" +
+	"\aLineage\x12\x19.heddle.v1.LineageRequest\x1a\x1a.heddle.v1.LineageResponse\"\x03\x90\x02\x01\x12T\n" +
+	"\fCriticalPath\x12\x1e.heddle.v1.CriticalPathRequest\x1a\x1f.heddle.v1.CriticalPathResponse\"\x03\x90\x02\x01\x12H\n" +
+	"\bTimeline\x12\x1a.heddle.v1.TimelineRequest\x1a\x1b.heddle.v1.TimelineResponse\"\x03\x90\x02\x01\x12B\n" +
+	"\x06Events\x12\x18.heddle.v1.EventsRequest\x1a\x19.heddle.v1.EventsResponse\"\x03\x90\x02\x01B=Z;github.com/heddle-io/heddle/internal/gen/heddle/v1;heddlev1b\x06proto3"
 
 var (
 	file_heddle_v1_workflow_proto_rawDescOnce sync.Once
@@ -3130,7 +4651,7 @@ func file_heddle_v1_workflow_proto_rawDescGZIP() []byte {
 	return file_heddle_v1_workflow_proto_rawDescData
 }
 
-var file_heddle_v1_workflow_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_heddle_v1_workflow_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_heddle_v1_workflow_proto_goTypes = []any{
 	(*Submission)(nil),            // 0: heddle.v1.Submission
 	(*SubmitRequest)(nil),         // 1: heddle.v1.SubmitRequest
@@ -3176,97 +4697,151 @@ var file_heddle_v1_workflow_proto_goTypes = []any{
 	(*ResumeResponse)(nil),        // 41: heddle.v1.ResumeResponse
 	(*DeleteRequest)(nil),         // 42: heddle.v1.DeleteRequest
 	(*DeleteResponse)(nil),        // 43: heddle.v1.DeleteResponse
-	nil,                           // 44: heddle.v1.Submission.HeadersEntry
-	(*JobSpec)(nil),               // 45: heddle.v1.JobSpec
-	(*Graph)(nil),                 // 46: heddle.v1.Graph
-	(*BatchSpec)(nil),             // 47: heddle.v1.BatchSpec
-	(State)(0),                    // 48: heddle.v1.State
-	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
-	(*Counts)(nil),                // 50: heddle.v1.Counts
-	(*Job)(nil),                   // 51: heddle.v1.Job
-	(*Edge)(nil),                  // 52: heddle.v1.Edge
-	(*durationpb.Duration)(nil),   // 53: google.protobuf.Duration
-	(Outcome)(0),                  // 54: heddle.v1.Outcome
+	(*MosaicRequest)(nil),         // 44: heddle.v1.MosaicRequest
+	(*MosaicResponse)(nil),        // 45: heddle.v1.MosaicResponse
+	(*MembersRequest)(nil),        // 46: heddle.v1.MembersRequest
+	(*MembersResponse)(nil),       // 47: heddle.v1.MembersResponse
+	(*LineageRequest)(nil),        // 48: heddle.v1.LineageRequest
+	(*LineageNode)(nil),           // 49: heddle.v1.LineageNode
+	(*LineageResponse)(nil),       // 50: heddle.v1.LineageResponse
+	(*CriticalPathRequest)(nil),   // 51: heddle.v1.CriticalPathRequest
+	(*PathStep)(nil),              // 52: heddle.v1.PathStep
+	(*CriticalPathResponse)(nil),  // 53: heddle.v1.CriticalPathResponse
+	(*TimelineRequest)(nil),       // 54: heddle.v1.TimelineRequest
+	(*TimelineRow)(nil),           // 55: heddle.v1.TimelineRow
+	(*Span)(nil),                  // 56: heddle.v1.Span
+	(*TimelineJob)(nil),           // 57: heddle.v1.TimelineJob
+	(*TimelineResponse)(nil),      // 58: heddle.v1.TimelineResponse
+	(*EventsRequest)(nil),         // 59: heddle.v1.EventsRequest
+	(*Event)(nil),                 // 60: heddle.v1.Event
+	(*EventsResponse)(nil),        // 61: heddle.v1.EventsResponse
+	nil,                           // 62: heddle.v1.Submission.HeadersEntry
+	(*JobSpec)(nil),               // 63: heddle.v1.JobSpec
+	(*Graph)(nil),                 // 64: heddle.v1.Graph
+	(*BatchSpec)(nil),             // 65: heddle.v1.BatchSpec
+	(State)(0),                    // 66: heddle.v1.State
+	(*timestamppb.Timestamp)(nil), // 67: google.protobuf.Timestamp
+	(*Counts)(nil),                // 68: heddle.v1.Counts
+	(*Job)(nil),                   // 69: heddle.v1.Job
+	(*Edge)(nil),                  // 70: heddle.v1.Edge
+	(*durationpb.Duration)(nil),   // 71: google.protobuf.Duration
+	(Outcome)(0),                  // 72: heddle.v1.Outcome
 }
 var file_heddle_v1_workflow_proto_depIdxs = []int32{
-	45, // 0: heddle.v1.Submission.job:type_name -> heddle.v1.JobSpec
-	46, // 1: heddle.v1.Submission.graph:type_name -> heddle.v1.Graph
-	47, // 2: heddle.v1.Submission.root:type_name -> heddle.v1.BatchSpec
-	44, // 3: heddle.v1.Submission.headers:type_name -> heddle.v1.Submission.HeadersEntry
+	63, // 0: heddle.v1.Submission.job:type_name -> heddle.v1.JobSpec
+	64, // 1: heddle.v1.Submission.graph:type_name -> heddle.v1.Graph
+	65, // 2: heddle.v1.Submission.root:type_name -> heddle.v1.BatchSpec
+	62, // 3: heddle.v1.Submission.headers:type_name -> heddle.v1.Submission.HeadersEntry
 	0,  // 4: heddle.v1.SubmitRequest.submissions:type_name -> heddle.v1.Submission
 	2,  // 5: heddle.v1.SubmitResponse.results:type_name -> heddle.v1.SubmitResult
 	0,  // 6: heddle.v1.SubmitStreamRequest.header:type_name -> heddle.v1.Submission
-	46, // 7: heddle.v1.SubmitStreamRequest.chunk:type_name -> heddle.v1.Graph
-	46, // 8: heddle.v1.AppendRequest.graph:type_name -> heddle.v1.Graph
+	64, // 7: heddle.v1.SubmitStreamRequest.chunk:type_name -> heddle.v1.Graph
+	64, // 8: heddle.v1.AppendRequest.graph:type_name -> heddle.v1.Graph
 	7,  // 9: heddle.v1.AppendRequest.lease:type_name -> heddle.v1.LeaseRef
-	48, // 10: heddle.v1.Workflow.state:type_name -> heddle.v1.State
-	49, // 11: heddle.v1.Workflow.created_at:type_name -> google.protobuf.Timestamp
-	49, // 12: heddle.v1.Workflow.finished_at:type_name -> google.protobuf.Timestamp
-	50, // 13: heddle.v1.Workflow.jobs:type_name -> heddle.v1.Counts
-	50, // 14: heddle.v1.Workflow.members:type_name -> heddle.v1.Counts
+	66, // 10: heddle.v1.Workflow.state:type_name -> heddle.v1.State
+	67, // 11: heddle.v1.Workflow.created_at:type_name -> google.protobuf.Timestamp
+	67, // 12: heddle.v1.Workflow.finished_at:type_name -> google.protobuf.Timestamp
+	68, // 13: heddle.v1.Workflow.jobs:type_name -> heddle.v1.Counts
+	68, // 14: heddle.v1.Workflow.members:type_name -> heddle.v1.Counts
 	10, // 15: heddle.v1.Workflow.batches:type_name -> heddle.v1.Batch
-	48, // 16: heddle.v1.Batch.state:type_name -> heddle.v1.State
-	50, // 17: heddle.v1.Batch.members:type_name -> heddle.v1.Counts
-	49, // 18: heddle.v1.Batch.started_at:type_name -> google.protobuf.Timestamp
-	49, // 19: heddle.v1.Batch.finished_at:type_name -> google.protobuf.Timestamp
+	66, // 16: heddle.v1.Batch.state:type_name -> heddle.v1.State
+	68, // 17: heddle.v1.Batch.members:type_name -> heddle.v1.Counts
+	67, // 18: heddle.v1.Batch.started_at:type_name -> google.protobuf.Timestamp
+	67, // 19: heddle.v1.Batch.finished_at:type_name -> google.protobuf.Timestamp
 	9,  // 20: heddle.v1.GetResponse.workflow:type_name -> heddle.v1.Workflow
-	48, // 21: heddle.v1.ListRequest.states:type_name -> heddle.v1.State
+	66, // 21: heddle.v1.ListRequest.states:type_name -> heddle.v1.State
 	9,  // 22: heddle.v1.ListResponse.workflows:type_name -> heddle.v1.Workflow
-	50, // 23: heddle.v1.Card.counts:type_name -> heddle.v1.Counts
-	48, // 24: heddle.v1.Card.state:type_name -> heddle.v1.State
+	68, // 23: heddle.v1.Card.counts:type_name -> heddle.v1.Counts
+	66, // 24: heddle.v1.Card.state:type_name -> heddle.v1.State
 	16, // 25: heddle.v1.GraphResponse.cards:type_name -> heddle.v1.Card
 	17, // 26: heddle.v1.GraphResponse.edges:type_name -> heddle.v1.CardEdge
-	48, // 27: heddle.v1.NodesRequest.states:type_name -> heddle.v1.State
-	51, // 28: heddle.v1.NodesResponse.jobs:type_name -> heddle.v1.Job
+	66, // 27: heddle.v1.NodesRequest.states:type_name -> heddle.v1.State
+	69, // 28: heddle.v1.NodesResponse.jobs:type_name -> heddle.v1.Job
 	10, // 29: heddle.v1.NodesResponse.batches:type_name -> heddle.v1.Batch
-	52, // 30: heddle.v1.NodesResponse.edges:type_name -> heddle.v1.Edge
+	70, // 30: heddle.v1.NodesResponse.edges:type_name -> heddle.v1.Edge
 	9,  // 31: heddle.v1.WatchResponse.workflow:type_name -> heddle.v1.Workflow
-	53, // 32: heddle.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	71, // 32: heddle.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	7,  // 33: heddle.v1.WaitRequest.lease:type_name -> heddle.v1.LeaseRef
-	48, // 34: heddle.v1.WaitResponse.state:type_name -> heddle.v1.State
-	54, // 35: heddle.v1.Result.outcome:type_name -> heddle.v1.Outcome
+	66, // 34: heddle.v1.WaitResponse.state:type_name -> heddle.v1.State
+	72, // 35: heddle.v1.Result.outcome:type_name -> heddle.v1.Outcome
 	26, // 36: heddle.v1.ResultsResponse.results:type_name -> heddle.v1.Result
-	1,  // 37: heddle.v1.WorkflowService.Submit:input_type -> heddle.v1.SubmitRequest
-	4,  // 38: heddle.v1.WorkflowService.SubmitStream:input_type -> heddle.v1.SubmitStreamRequest
-	6,  // 39: heddle.v1.WorkflowService.Append:input_type -> heddle.v1.AppendRequest
-	11, // 40: heddle.v1.WorkflowService.Get:input_type -> heddle.v1.GetRequest
-	13, // 41: heddle.v1.WorkflowService.List:input_type -> heddle.v1.ListRequest
-	15, // 42: heddle.v1.WorkflowService.Graph:input_type -> heddle.v1.GraphRequest
-	19, // 43: heddle.v1.WorkflowService.Nodes:input_type -> heddle.v1.NodesRequest
-	21, // 44: heddle.v1.WorkflowService.Watch:input_type -> heddle.v1.WatchRequest
-	23, // 45: heddle.v1.WorkflowService.Wait:input_type -> heddle.v1.WaitRequest
-	25, // 46: heddle.v1.WorkflowService.Results:input_type -> heddle.v1.ResultsRequest
-	28, // 47: heddle.v1.WorkflowService.Cancel:input_type -> heddle.v1.CancelRequest
-	30, // 48: heddle.v1.WorkflowService.Retry:input_type -> heddle.v1.RetryRequest
-	32, // 49: heddle.v1.WorkflowService.Dismiss:input_type -> heddle.v1.DismissRequest
-	34, // 50: heddle.v1.WorkflowService.GiveUp:input_type -> heddle.v1.GiveUpRequest
-	36, // 51: heddle.v1.WorkflowService.Seal:input_type -> heddle.v1.SealRequest
-	38, // 52: heddle.v1.WorkflowService.Pause:input_type -> heddle.v1.PauseRequest
-	40, // 53: heddle.v1.WorkflowService.Resume:input_type -> heddle.v1.ResumeRequest
-	42, // 54: heddle.v1.WorkflowService.Delete:input_type -> heddle.v1.DeleteRequest
-	3,  // 55: heddle.v1.WorkflowService.Submit:output_type -> heddle.v1.SubmitResponse
-	5,  // 56: heddle.v1.WorkflowService.SubmitStream:output_type -> heddle.v1.SubmitStreamResponse
-	8,  // 57: heddle.v1.WorkflowService.Append:output_type -> heddle.v1.AppendResponse
-	12, // 58: heddle.v1.WorkflowService.Get:output_type -> heddle.v1.GetResponse
-	14, // 59: heddle.v1.WorkflowService.List:output_type -> heddle.v1.ListResponse
-	18, // 60: heddle.v1.WorkflowService.Graph:output_type -> heddle.v1.GraphResponse
-	20, // 61: heddle.v1.WorkflowService.Nodes:output_type -> heddle.v1.NodesResponse
-	22, // 62: heddle.v1.WorkflowService.Watch:output_type -> heddle.v1.WatchResponse
-	24, // 63: heddle.v1.WorkflowService.Wait:output_type -> heddle.v1.WaitResponse
-	27, // 64: heddle.v1.WorkflowService.Results:output_type -> heddle.v1.ResultsResponse
-	29, // 65: heddle.v1.WorkflowService.Cancel:output_type -> heddle.v1.CancelResponse
-	31, // 66: heddle.v1.WorkflowService.Retry:output_type -> heddle.v1.RetryResponse
-	33, // 67: heddle.v1.WorkflowService.Dismiss:output_type -> heddle.v1.DismissResponse
-	35, // 68: heddle.v1.WorkflowService.GiveUp:output_type -> heddle.v1.GiveUpResponse
-	37, // 69: heddle.v1.WorkflowService.Seal:output_type -> heddle.v1.SealResponse
-	39, // 70: heddle.v1.WorkflowService.Pause:output_type -> heddle.v1.PauseResponse
-	41, // 71: heddle.v1.WorkflowService.Resume:output_type -> heddle.v1.ResumeResponse
-	43, // 72: heddle.v1.WorkflowService.Delete:output_type -> heddle.v1.DeleteResponse
-	55, // [55:73] is the sub-list for method output_type
-	37, // [37:55] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	66, // 37: heddle.v1.MembersRequest.states:type_name -> heddle.v1.State
+	69, // 38: heddle.v1.MembersResponse.jobs:type_name -> heddle.v1.Job
+	10, // 39: heddle.v1.MembersResponse.batches:type_name -> heddle.v1.Batch
+	66, // 40: heddle.v1.LineageNode.state:type_name -> heddle.v1.State
+	49, // 41: heddle.v1.LineageResponse.nodes:type_name -> heddle.v1.LineageNode
+	70, // 42: heddle.v1.LineageResponse.edges:type_name -> heddle.v1.Edge
+	66, // 43: heddle.v1.PathStep.state:type_name -> heddle.v1.State
+	67, // 44: heddle.v1.PathStep.released_at:type_name -> google.protobuf.Timestamp
+	67, // 45: heddle.v1.PathStep.started_at:type_name -> google.protobuf.Timestamp
+	67, // 46: heddle.v1.PathStep.finished_at:type_name -> google.protobuf.Timestamp
+	52, // 47: heddle.v1.CriticalPathResponse.steps:type_name -> heddle.v1.PathStep
+	67, // 48: heddle.v1.TimelineRow.first_start:type_name -> google.protobuf.Timestamp
+	67, // 49: heddle.v1.TimelineRow.last_end:type_name -> google.protobuf.Timestamp
+	67, // 50: heddle.v1.Span.from:type_name -> google.protobuf.Timestamp
+	67, // 51: heddle.v1.Span.to:type_name -> google.protobuf.Timestamp
+	66, // 52: heddle.v1.TimelineJob.state:type_name -> heddle.v1.State
+	56, // 53: heddle.v1.TimelineJob.spans:type_name -> heddle.v1.Span
+	67, // 54: heddle.v1.TimelineResponse.from:type_name -> google.protobuf.Timestamp
+	67, // 55: heddle.v1.TimelineResponse.to:type_name -> google.protobuf.Timestamp
+	55, // 56: heddle.v1.TimelineResponse.rows:type_name -> heddle.v1.TimelineRow
+	57, // 57: heddle.v1.TimelineResponse.jobs:type_name -> heddle.v1.TimelineJob
+	67, // 58: heddle.v1.Event.at:type_name -> google.protobuf.Timestamp
+	66, // 59: heddle.v1.Event.state:type_name -> heddle.v1.State
+	60, // 60: heddle.v1.EventsResponse.events:type_name -> heddle.v1.Event
+	1,  // 61: heddle.v1.WorkflowService.Submit:input_type -> heddle.v1.SubmitRequest
+	4,  // 62: heddle.v1.WorkflowService.SubmitStream:input_type -> heddle.v1.SubmitStreamRequest
+	6,  // 63: heddle.v1.WorkflowService.Append:input_type -> heddle.v1.AppendRequest
+	11, // 64: heddle.v1.WorkflowService.Get:input_type -> heddle.v1.GetRequest
+	13, // 65: heddle.v1.WorkflowService.List:input_type -> heddle.v1.ListRequest
+	15, // 66: heddle.v1.WorkflowService.Graph:input_type -> heddle.v1.GraphRequest
+	19, // 67: heddle.v1.WorkflowService.Nodes:input_type -> heddle.v1.NodesRequest
+	21, // 68: heddle.v1.WorkflowService.Watch:input_type -> heddle.v1.WatchRequest
+	23, // 69: heddle.v1.WorkflowService.Wait:input_type -> heddle.v1.WaitRequest
+	25, // 70: heddle.v1.WorkflowService.Results:input_type -> heddle.v1.ResultsRequest
+	28, // 71: heddle.v1.WorkflowService.Cancel:input_type -> heddle.v1.CancelRequest
+	30, // 72: heddle.v1.WorkflowService.Retry:input_type -> heddle.v1.RetryRequest
+	32, // 73: heddle.v1.WorkflowService.Dismiss:input_type -> heddle.v1.DismissRequest
+	34, // 74: heddle.v1.WorkflowService.GiveUp:input_type -> heddle.v1.GiveUpRequest
+	36, // 75: heddle.v1.WorkflowService.Seal:input_type -> heddle.v1.SealRequest
+	38, // 76: heddle.v1.WorkflowService.Pause:input_type -> heddle.v1.PauseRequest
+	40, // 77: heddle.v1.WorkflowService.Resume:input_type -> heddle.v1.ResumeRequest
+	42, // 78: heddle.v1.WorkflowService.Delete:input_type -> heddle.v1.DeleteRequest
+	44, // 79: heddle.v1.WorkflowService.Mosaic:input_type -> heddle.v1.MosaicRequest
+	46, // 80: heddle.v1.WorkflowService.Members:input_type -> heddle.v1.MembersRequest
+	48, // 81: heddle.v1.WorkflowService.Lineage:input_type -> heddle.v1.LineageRequest
+	51, // 82: heddle.v1.WorkflowService.CriticalPath:input_type -> heddle.v1.CriticalPathRequest
+	54, // 83: heddle.v1.WorkflowService.Timeline:input_type -> heddle.v1.TimelineRequest
+	59, // 84: heddle.v1.WorkflowService.Events:input_type -> heddle.v1.EventsRequest
+	3,  // 85: heddle.v1.WorkflowService.Submit:output_type -> heddle.v1.SubmitResponse
+	5,  // 86: heddle.v1.WorkflowService.SubmitStream:output_type -> heddle.v1.SubmitStreamResponse
+	8,  // 87: heddle.v1.WorkflowService.Append:output_type -> heddle.v1.AppendResponse
+	12, // 88: heddle.v1.WorkflowService.Get:output_type -> heddle.v1.GetResponse
+	14, // 89: heddle.v1.WorkflowService.List:output_type -> heddle.v1.ListResponse
+	18, // 90: heddle.v1.WorkflowService.Graph:output_type -> heddle.v1.GraphResponse
+	20, // 91: heddle.v1.WorkflowService.Nodes:output_type -> heddle.v1.NodesResponse
+	22, // 92: heddle.v1.WorkflowService.Watch:output_type -> heddle.v1.WatchResponse
+	24, // 93: heddle.v1.WorkflowService.Wait:output_type -> heddle.v1.WaitResponse
+	27, // 94: heddle.v1.WorkflowService.Results:output_type -> heddle.v1.ResultsResponse
+	29, // 95: heddle.v1.WorkflowService.Cancel:output_type -> heddle.v1.CancelResponse
+	31, // 96: heddle.v1.WorkflowService.Retry:output_type -> heddle.v1.RetryResponse
+	33, // 97: heddle.v1.WorkflowService.Dismiss:output_type -> heddle.v1.DismissResponse
+	35, // 98: heddle.v1.WorkflowService.GiveUp:output_type -> heddle.v1.GiveUpResponse
+	37, // 99: heddle.v1.WorkflowService.Seal:output_type -> heddle.v1.SealResponse
+	39, // 100: heddle.v1.WorkflowService.Pause:output_type -> heddle.v1.PauseResponse
+	41, // 101: heddle.v1.WorkflowService.Resume:output_type -> heddle.v1.ResumeResponse
+	43, // 102: heddle.v1.WorkflowService.Delete:output_type -> heddle.v1.DeleteResponse
+	45, // 103: heddle.v1.WorkflowService.Mosaic:output_type -> heddle.v1.MosaicResponse
+	47, // 104: heddle.v1.WorkflowService.Members:output_type -> heddle.v1.MembersResponse
+	50, // 105: heddle.v1.WorkflowService.Lineage:output_type -> heddle.v1.LineageResponse
+	53, // 106: heddle.v1.WorkflowService.CriticalPath:output_type -> heddle.v1.CriticalPathResponse
+	58, // 107: heddle.v1.WorkflowService.Timeline:output_type -> heddle.v1.TimelineResponse
+	61, // 108: heddle.v1.WorkflowService.Events:output_type -> heddle.v1.EventsResponse
+	85, // [85:109] is the sub-list for method output_type
+	61, // [61:85] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_heddle_v1_workflow_proto_init() }
@@ -3283,13 +4858,15 @@ func file_heddle_v1_workflow_proto_init() {
 		(*SubmitStreamRequest_Header)(nil),
 		(*SubmitStreamRequest_Chunk)(nil),
 	}
+	file_heddle_v1_workflow_proto_msgTypes[54].OneofWrappers = []any{}
+	file_heddle_v1_workflow_proto_msgTypes[59].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_heddle_v1_workflow_proto_rawDesc), len(file_heddle_v1_workflow_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -47,6 +47,12 @@ const (
 	JobServiceListProcedure = "/heddle.v1.JobService/List"
 	// JobServiceExplainProcedure is the fully-qualified name of the JobService's Explain RPC.
 	JobServiceExplainProcedure = "/heddle.v1.JobService/Explain"
+	// JobServiceGroupsProcedure is the fully-qualified name of the JobService's Groups RPC.
+	JobServiceGroupsProcedure = "/heddle.v1.JobService/Groups"
+	// JobServiceRelativesProcedure is the fully-qualified name of the JobService's Relatives RPC.
+	JobServiceRelativesProcedure = "/heddle.v1.JobService/Relatives"
+	// JobServiceRunNowProcedure is the fully-qualified name of the JobService's RunNow RPC.
+	JobServiceRunNowProcedure = "/heddle.v1.JobService/RunNow"
 )
 
 // QueueServiceClient is a client for the heddle.v1.QueueService service.
@@ -178,11 +184,20 @@ func (UnimplementedQueueServiceHandler) Resume(context.Context, *connect.Request
 // JobServiceClient is a client for the heddle.v1.JobService service.
 type JobServiceClient interface {
 	Get(context.Context, *connect.Request[v1.JobServiceGetRequest]) (*connect.Response[v1.JobServiceGetResponse], error)
-	// List pages through jobs, newest first. A page may be short or empty and
-	// still have a next one: filters are searched with a budget.
+	// List pages through jobs, newest workflow first; where only failed, cancelled
+	// or skipped ones of any workflow are asked for, the latest end first. A page
+	// may be short or empty and still have a next one: filters are searched with a
+	// budget.
 	List(context.Context, *connect.Request[v1.JobServiceListRequest]) (*connect.Response[v1.JobServiceListResponse], error)
 	// Explain says why a job is not running.
 	Explain(context.Context, *connect.Request[v1.JobServiceExplainRequest]) (*connect.Response[v1.JobServiceExplainResponse], error)
+	// Groups counts the jobs that a filter finds by kind, queue or error, largest
+	// first, within a budget.
+	Groups(context.Context, *connect.Request[v1.JobServiceGroupsRequest]) (*connect.Response[v1.JobServiceGroupsResponse], error)
+	// Relatives gives what stands directly before and after a node.
+	Relatives(context.Context, *connect.Request[v1.JobServiceRelativesRequest]) (*connect.Response[v1.JobServiceRelativesResponse], error)
+	// RunNow makes a scheduled or retryable job due.
+	RunNow(context.Context, *connect.Request[v1.JobServiceRunNowRequest]) (*connect.Response[v1.JobServiceRunNowResponse], error)
 }
 
 // NewJobServiceClient constructs a client for the heddle.v1.JobService service. By default, it uses
@@ -217,14 +232,37 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		groups: connect.NewClient[v1.JobServiceGroupsRequest, v1.JobServiceGroupsResponse](
+			httpClient,
+			baseURL+JobServiceGroupsProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("Groups")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		relatives: connect.NewClient[v1.JobServiceRelativesRequest, v1.JobServiceRelativesResponse](
+			httpClient,
+			baseURL+JobServiceRelativesProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("Relatives")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		runNow: connect.NewClient[v1.JobServiceRunNowRequest, v1.JobServiceRunNowResponse](
+			httpClient,
+			baseURL+JobServiceRunNowProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("RunNow")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // jobServiceClient implements JobServiceClient.
 type jobServiceClient struct {
-	get     *connect.Client[v1.JobServiceGetRequest, v1.JobServiceGetResponse]
-	list    *connect.Client[v1.JobServiceListRequest, v1.JobServiceListResponse]
-	explain *connect.Client[v1.JobServiceExplainRequest, v1.JobServiceExplainResponse]
+	get       *connect.Client[v1.JobServiceGetRequest, v1.JobServiceGetResponse]
+	list      *connect.Client[v1.JobServiceListRequest, v1.JobServiceListResponse]
+	explain   *connect.Client[v1.JobServiceExplainRequest, v1.JobServiceExplainResponse]
+	groups    *connect.Client[v1.JobServiceGroupsRequest, v1.JobServiceGroupsResponse]
+	relatives *connect.Client[v1.JobServiceRelativesRequest, v1.JobServiceRelativesResponse]
+	runNow    *connect.Client[v1.JobServiceRunNowRequest, v1.JobServiceRunNowResponse]
 }
 
 // Get calls heddle.v1.JobService.Get.
@@ -242,14 +280,38 @@ func (c *jobServiceClient) Explain(ctx context.Context, req *connect.Request[v1.
 	return c.explain.CallUnary(ctx, req)
 }
 
+// Groups calls heddle.v1.JobService.Groups.
+func (c *jobServiceClient) Groups(ctx context.Context, req *connect.Request[v1.JobServiceGroupsRequest]) (*connect.Response[v1.JobServiceGroupsResponse], error) {
+	return c.groups.CallUnary(ctx, req)
+}
+
+// Relatives calls heddle.v1.JobService.Relatives.
+func (c *jobServiceClient) Relatives(ctx context.Context, req *connect.Request[v1.JobServiceRelativesRequest]) (*connect.Response[v1.JobServiceRelativesResponse], error) {
+	return c.relatives.CallUnary(ctx, req)
+}
+
+// RunNow calls heddle.v1.JobService.RunNow.
+func (c *jobServiceClient) RunNow(ctx context.Context, req *connect.Request[v1.JobServiceRunNowRequest]) (*connect.Response[v1.JobServiceRunNowResponse], error) {
+	return c.runNow.CallUnary(ctx, req)
+}
+
 // JobServiceHandler is an implementation of the heddle.v1.JobService service.
 type JobServiceHandler interface {
 	Get(context.Context, *connect.Request[v1.JobServiceGetRequest]) (*connect.Response[v1.JobServiceGetResponse], error)
-	// List pages through jobs, newest first. A page may be short or empty and
-	// still have a next one: filters are searched with a budget.
+	// List pages through jobs, newest workflow first; where only failed, cancelled
+	// or skipped ones of any workflow are asked for, the latest end first. A page
+	// may be short or empty and still have a next one: filters are searched with a
+	// budget.
 	List(context.Context, *connect.Request[v1.JobServiceListRequest]) (*connect.Response[v1.JobServiceListResponse], error)
 	// Explain says why a job is not running.
 	Explain(context.Context, *connect.Request[v1.JobServiceExplainRequest]) (*connect.Response[v1.JobServiceExplainResponse], error)
+	// Groups counts the jobs that a filter finds by kind, queue or error, largest
+	// first, within a budget.
+	Groups(context.Context, *connect.Request[v1.JobServiceGroupsRequest]) (*connect.Response[v1.JobServiceGroupsResponse], error)
+	// Relatives gives what stands directly before and after a node.
+	Relatives(context.Context, *connect.Request[v1.JobServiceRelativesRequest]) (*connect.Response[v1.JobServiceRelativesResponse], error)
+	// RunNow makes a scheduled or retryable job due.
+	RunNow(context.Context, *connect.Request[v1.JobServiceRunNowRequest]) (*connect.Response[v1.JobServiceRunNowResponse], error)
 }
 
 // NewJobServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -280,6 +342,26 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	jobServiceGroupsHandler := connect.NewUnaryHandler(
+		JobServiceGroupsProcedure,
+		svc.Groups,
+		connect.WithSchema(jobServiceMethods.ByName("Groups")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceRelativesHandler := connect.NewUnaryHandler(
+		JobServiceRelativesProcedure,
+		svc.Relatives,
+		connect.WithSchema(jobServiceMethods.ByName("Relatives")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceRunNowHandler := connect.NewUnaryHandler(
+		JobServiceRunNowProcedure,
+		svc.RunNow,
+		connect.WithSchema(jobServiceMethods.ByName("RunNow")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/heddle.v1.JobService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case JobServiceGetProcedure:
@@ -288,6 +370,12 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceListHandler.ServeHTTP(w, r)
 		case JobServiceExplainProcedure:
 			jobServiceExplainHandler.ServeHTTP(w, r)
+		case JobServiceGroupsProcedure:
+			jobServiceGroupsHandler.ServeHTTP(w, r)
+		case JobServiceRelativesProcedure:
+			jobServiceRelativesHandler.ServeHTTP(w, r)
+		case JobServiceRunNowProcedure:
+			jobServiceRunNowHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -307,4 +395,16 @@ func (UnimplementedJobServiceHandler) List(context.Context, *connect.Request[v1.
 
 func (UnimplementedJobServiceHandler) Explain(context.Context, *connect.Request[v1.JobServiceExplainRequest]) (*connect.Response[v1.JobServiceExplainResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("heddle.v1.JobService.Explain is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) Groups(context.Context, *connect.Request[v1.JobServiceGroupsRequest]) (*connect.Response[v1.JobServiceGroupsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("heddle.v1.JobService.Groups is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) Relatives(context.Context, *connect.Request[v1.JobServiceRelativesRequest]) (*connect.Response[v1.JobServiceRelativesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("heddle.v1.JobService.Relatives is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) RunNow(context.Context, *connect.Request[v1.JobServiceRunNowRequest]) (*connect.Response[v1.JobServiceRunNowResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("heddle.v1.JobService.RunNow is not implemented"))
 }

@@ -70,6 +70,20 @@ const (
 	WorkflowServiceResumeProcedure = "/heddle.v1.WorkflowService/Resume"
 	// WorkflowServiceDeleteProcedure is the fully-qualified name of the WorkflowService's Delete RPC.
 	WorkflowServiceDeleteProcedure = "/heddle.v1.WorkflowService/Delete"
+	// WorkflowServiceMosaicProcedure is the fully-qualified name of the WorkflowService's Mosaic RPC.
+	WorkflowServiceMosaicProcedure = "/heddle.v1.WorkflowService/Mosaic"
+	// WorkflowServiceMembersProcedure is the fully-qualified name of the WorkflowService's Members RPC.
+	WorkflowServiceMembersProcedure = "/heddle.v1.WorkflowService/Members"
+	// WorkflowServiceLineageProcedure is the fully-qualified name of the WorkflowService's Lineage RPC.
+	WorkflowServiceLineageProcedure = "/heddle.v1.WorkflowService/Lineage"
+	// WorkflowServiceCriticalPathProcedure is the fully-qualified name of the WorkflowService's
+	// CriticalPath RPC.
+	WorkflowServiceCriticalPathProcedure = "/heddle.v1.WorkflowService/CriticalPath"
+	// WorkflowServiceTimelineProcedure is the fully-qualified name of the WorkflowService's Timeline
+	// RPC.
+	WorkflowServiceTimelineProcedure = "/heddle.v1.WorkflowService/Timeline"
+	// WorkflowServiceEventsProcedure is the fully-qualified name of the WorkflowService's Events RPC.
+	WorkflowServiceEventsProcedure = "/heddle.v1.WorkflowService/Events"
 )
 
 // WorkflowServiceClient is a client for the heddle.v1.WorkflowService service.
@@ -110,6 +124,19 @@ type WorkflowServiceClient interface {
 	Resume(context.Context, *connect.Request[v1.ResumeRequest]) (*connect.Response[v1.ResumeResponse], error)
 	// Delete removes an ended workflow.
 	Delete(context.Context, *connect.Request[v1.DeleteRequest]) (*connect.Response[v1.DeleteResponse], error)
+	// Mosaic gives the states of the members of a card, a byte each.
+	Mosaic(context.Context, *connect.Request[v1.MosaicRequest]) (*connect.Response[v1.MosaicResponse], error)
+	// Members pages through the members of a card, by number.
+	Members(context.Context, *connect.Request[v1.MembersRequest]) (*connect.Response[v1.MembersResponse], error)
+	// Lineage gives a node with its ancestors and descendants, laid out.
+	Lineage(context.Context, *connect.Request[v1.LineageRequest]) (*connect.Response[v1.LineageResponse], error)
+	// CriticalPath follows what released what, back from the node that ended
+	// last; of a running workflow from the one released last.
+	CriticalPath(context.Context, *connect.Request[v1.CriticalPathRequest]) (*connect.Response[v1.CriticalPathResponse], error)
+	// Timeline tells when the nodes of each card ran.
+	Timeline(context.Context, *connect.Request[v1.TimelineRequest]) (*connect.Response[v1.TimelineResponse], error)
+	// Events pages through what happened to a workflow, newest first.
+	Events(context.Context, *connect.Request[v1.EventsRequest]) (*connect.Response[v1.EventsResponse], error)
 }
 
 // NewWorkflowServiceClient constructs a client for the heddle.v1.WorkflowService service. By
@@ -235,6 +262,48 @@ func NewWorkflowServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(workflowServiceMethods.ByName("Delete")),
 			connect.WithClientOptions(opts...),
 		),
+		mosaic: connect.NewClient[v1.MosaicRequest, v1.MosaicResponse](
+			httpClient,
+			baseURL+WorkflowServiceMosaicProcedure,
+			connect.WithSchema(workflowServiceMethods.ByName("Mosaic")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		members: connect.NewClient[v1.MembersRequest, v1.MembersResponse](
+			httpClient,
+			baseURL+WorkflowServiceMembersProcedure,
+			connect.WithSchema(workflowServiceMethods.ByName("Members")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		lineage: connect.NewClient[v1.LineageRequest, v1.LineageResponse](
+			httpClient,
+			baseURL+WorkflowServiceLineageProcedure,
+			connect.WithSchema(workflowServiceMethods.ByName("Lineage")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		criticalPath: connect.NewClient[v1.CriticalPathRequest, v1.CriticalPathResponse](
+			httpClient,
+			baseURL+WorkflowServiceCriticalPathProcedure,
+			connect.WithSchema(workflowServiceMethods.ByName("CriticalPath")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		timeline: connect.NewClient[v1.TimelineRequest, v1.TimelineResponse](
+			httpClient,
+			baseURL+WorkflowServiceTimelineProcedure,
+			connect.WithSchema(workflowServiceMethods.ByName("Timeline")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		events: connect.NewClient[v1.EventsRequest, v1.EventsResponse](
+			httpClient,
+			baseURL+WorkflowServiceEventsProcedure,
+			connect.WithSchema(workflowServiceMethods.ByName("Events")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -258,6 +327,12 @@ type workflowServiceClient struct {
 	pause        *connect.Client[v1.PauseRequest, v1.PauseResponse]
 	resume       *connect.Client[v1.ResumeRequest, v1.ResumeResponse]
 	delete       *connect.Client[v1.DeleteRequest, v1.DeleteResponse]
+	mosaic       *connect.Client[v1.MosaicRequest, v1.MosaicResponse]
+	members      *connect.Client[v1.MembersRequest, v1.MembersResponse]
+	lineage      *connect.Client[v1.LineageRequest, v1.LineageResponse]
+	criticalPath *connect.Client[v1.CriticalPathRequest, v1.CriticalPathResponse]
+	timeline     *connect.Client[v1.TimelineRequest, v1.TimelineResponse]
+	events       *connect.Client[v1.EventsRequest, v1.EventsResponse]
 }
 
 // Submit calls heddle.v1.WorkflowService.Submit.
@@ -350,6 +425,36 @@ func (c *workflowServiceClient) Delete(ctx context.Context, req *connect.Request
 	return c.delete.CallUnary(ctx, req)
 }
 
+// Mosaic calls heddle.v1.WorkflowService.Mosaic.
+func (c *workflowServiceClient) Mosaic(ctx context.Context, req *connect.Request[v1.MosaicRequest]) (*connect.Response[v1.MosaicResponse], error) {
+	return c.mosaic.CallUnary(ctx, req)
+}
+
+// Members calls heddle.v1.WorkflowService.Members.
+func (c *workflowServiceClient) Members(ctx context.Context, req *connect.Request[v1.MembersRequest]) (*connect.Response[v1.MembersResponse], error) {
+	return c.members.CallUnary(ctx, req)
+}
+
+// Lineage calls heddle.v1.WorkflowService.Lineage.
+func (c *workflowServiceClient) Lineage(ctx context.Context, req *connect.Request[v1.LineageRequest]) (*connect.Response[v1.LineageResponse], error) {
+	return c.lineage.CallUnary(ctx, req)
+}
+
+// CriticalPath calls heddle.v1.WorkflowService.CriticalPath.
+func (c *workflowServiceClient) CriticalPath(ctx context.Context, req *connect.Request[v1.CriticalPathRequest]) (*connect.Response[v1.CriticalPathResponse], error) {
+	return c.criticalPath.CallUnary(ctx, req)
+}
+
+// Timeline calls heddle.v1.WorkflowService.Timeline.
+func (c *workflowServiceClient) Timeline(ctx context.Context, req *connect.Request[v1.TimelineRequest]) (*connect.Response[v1.TimelineResponse], error) {
+	return c.timeline.CallUnary(ctx, req)
+}
+
+// Events calls heddle.v1.WorkflowService.Events.
+func (c *workflowServiceClient) Events(ctx context.Context, req *connect.Request[v1.EventsRequest]) (*connect.Response[v1.EventsResponse], error) {
+	return c.events.CallUnary(ctx, req)
+}
+
 // WorkflowServiceHandler is an implementation of the heddle.v1.WorkflowService service.
 type WorkflowServiceHandler interface {
 	// Submit persists workflows, each entirely or not at all. The answer holds
@@ -388,6 +493,19 @@ type WorkflowServiceHandler interface {
 	Resume(context.Context, *connect.Request[v1.ResumeRequest]) (*connect.Response[v1.ResumeResponse], error)
 	// Delete removes an ended workflow.
 	Delete(context.Context, *connect.Request[v1.DeleteRequest]) (*connect.Response[v1.DeleteResponse], error)
+	// Mosaic gives the states of the members of a card, a byte each.
+	Mosaic(context.Context, *connect.Request[v1.MosaicRequest]) (*connect.Response[v1.MosaicResponse], error)
+	// Members pages through the members of a card, by number.
+	Members(context.Context, *connect.Request[v1.MembersRequest]) (*connect.Response[v1.MembersResponse], error)
+	// Lineage gives a node with its ancestors and descendants, laid out.
+	Lineage(context.Context, *connect.Request[v1.LineageRequest]) (*connect.Response[v1.LineageResponse], error)
+	// CriticalPath follows what released what, back from the node that ended
+	// last; of a running workflow from the one released last.
+	CriticalPath(context.Context, *connect.Request[v1.CriticalPathRequest]) (*connect.Response[v1.CriticalPathResponse], error)
+	// Timeline tells when the nodes of each card ran.
+	Timeline(context.Context, *connect.Request[v1.TimelineRequest]) (*connect.Response[v1.TimelineResponse], error)
+	// Events pages through what happened to a workflow, newest first.
+	Events(context.Context, *connect.Request[v1.EventsRequest]) (*connect.Response[v1.EventsResponse], error)
 }
 
 // NewWorkflowServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -509,6 +627,48 @@ func NewWorkflowServiceHandler(svc WorkflowServiceHandler, opts ...connect.Handl
 		connect.WithSchema(workflowServiceMethods.ByName("Delete")),
 		connect.WithHandlerOptions(opts...),
 	)
+	workflowServiceMosaicHandler := connect.NewUnaryHandler(
+		WorkflowServiceMosaicProcedure,
+		svc.Mosaic,
+		connect.WithSchema(workflowServiceMethods.ByName("Mosaic")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	workflowServiceMembersHandler := connect.NewUnaryHandler(
+		WorkflowServiceMembersProcedure,
+		svc.Members,
+		connect.WithSchema(workflowServiceMethods.ByName("Members")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	workflowServiceLineageHandler := connect.NewUnaryHandler(
+		WorkflowServiceLineageProcedure,
+		svc.Lineage,
+		connect.WithSchema(workflowServiceMethods.ByName("Lineage")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	workflowServiceCriticalPathHandler := connect.NewUnaryHandler(
+		WorkflowServiceCriticalPathProcedure,
+		svc.CriticalPath,
+		connect.WithSchema(workflowServiceMethods.ByName("CriticalPath")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	workflowServiceTimelineHandler := connect.NewUnaryHandler(
+		WorkflowServiceTimelineProcedure,
+		svc.Timeline,
+		connect.WithSchema(workflowServiceMethods.ByName("Timeline")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	workflowServiceEventsHandler := connect.NewUnaryHandler(
+		WorkflowServiceEventsProcedure,
+		svc.Events,
+		connect.WithSchema(workflowServiceMethods.ByName("Events")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/heddle.v1.WorkflowService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case WorkflowServiceSubmitProcedure:
@@ -547,6 +707,18 @@ func NewWorkflowServiceHandler(svc WorkflowServiceHandler, opts ...connect.Handl
 			workflowServiceResumeHandler.ServeHTTP(w, r)
 		case WorkflowServiceDeleteProcedure:
 			workflowServiceDeleteHandler.ServeHTTP(w, r)
+		case WorkflowServiceMosaicProcedure:
+			workflowServiceMosaicHandler.ServeHTTP(w, r)
+		case WorkflowServiceMembersProcedure:
+			workflowServiceMembersHandler.ServeHTTP(w, r)
+		case WorkflowServiceLineageProcedure:
+			workflowServiceLineageHandler.ServeHTTP(w, r)
+		case WorkflowServiceCriticalPathProcedure:
+			workflowServiceCriticalPathHandler.ServeHTTP(w, r)
+		case WorkflowServiceTimelineProcedure:
+			workflowServiceTimelineHandler.ServeHTTP(w, r)
+		case WorkflowServiceEventsProcedure:
+			workflowServiceEventsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -626,4 +798,28 @@ func (UnimplementedWorkflowServiceHandler) Resume(context.Context, *connect.Requ
 
 func (UnimplementedWorkflowServiceHandler) Delete(context.Context, *connect.Request[v1.DeleteRequest]) (*connect.Response[v1.DeleteResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("heddle.v1.WorkflowService.Delete is not implemented"))
+}
+
+func (UnimplementedWorkflowServiceHandler) Mosaic(context.Context, *connect.Request[v1.MosaicRequest]) (*connect.Response[v1.MosaicResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("heddle.v1.WorkflowService.Mosaic is not implemented"))
+}
+
+func (UnimplementedWorkflowServiceHandler) Members(context.Context, *connect.Request[v1.MembersRequest]) (*connect.Response[v1.MembersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("heddle.v1.WorkflowService.Members is not implemented"))
+}
+
+func (UnimplementedWorkflowServiceHandler) Lineage(context.Context, *connect.Request[v1.LineageRequest]) (*connect.Response[v1.LineageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("heddle.v1.WorkflowService.Lineage is not implemented"))
+}
+
+func (UnimplementedWorkflowServiceHandler) CriticalPath(context.Context, *connect.Request[v1.CriticalPathRequest]) (*connect.Response[v1.CriticalPathResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("heddle.v1.WorkflowService.CriticalPath is not implemented"))
+}
+
+func (UnimplementedWorkflowServiceHandler) Timeline(context.Context, *connect.Request[v1.TimelineRequest]) (*connect.Response[v1.TimelineResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("heddle.v1.WorkflowService.Timeline is not implemented"))
+}
+
+func (UnimplementedWorkflowServiceHandler) Events(context.Context, *connect.Request[v1.EventsRequest]) (*connect.Response[v1.EventsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("heddle.v1.WorkflowService.Events is not implemented"))
 }

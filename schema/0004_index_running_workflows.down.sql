@@ -1,0 +1,2 @@
+-- Takes ACCESS EXCLUSIVE on workflows for a moment.
+DROP INDEX workflows_running;
