@@ -25,8 +25,8 @@ const (
 // hints tell the leader of what this node has committed while another one leads.
 // They are wake-ups and nothing more: what the leader is not told of, it finds
 // within two seconds (I10). One is on its way at a time; what comes meanwhile
-// goes with the next one, so that nobody waits for it and none piles up. The one
-// goroutine is run.
+// goes with the next one, so that nobody waits for it and none piles up. Its
+// goroutine is run, which waits for the one that tells.
 type hints struct {
 	leadership api.Leadership
 	tell       func(ctx context.Context, leader string, hint api.Hint) error
@@ -70,6 +70,13 @@ func (h *hints) add(hint api.Hint) {
 	put(h.wake)
 }
 
+// none: there is nothing to tell.
+func (h *hints) none() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.next.lanes) == 0 && !h.next.rest.Cascades && h.next.rest.Expires == 0
+}
+
 // take gives what was gathered.
 func (h *hints) take() api.Hint {
 	h.mu.Lock()
@@ -90,15 +97,14 @@ func (h *hints) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for sent := false; !sent; {
+		for sent := h.none(); !sent; {
 			place, changed := h.leadership.Leader()
 			switch {
 			case place.Leads:
 				h.own(h.take())
 				sent = true
 			case place.API != "":
-				h.send(ctx, place.API)
-				sent = true
+				sent = h.send(ctx, place.API, changed)
 			default:
 				select {
 				case <-changed:
@@ -110,15 +116,38 @@ func (h *hints) run(ctx context.Context) {
 	}
 }
 
-// send tells the leader once. One that cannot be reached reads everything when it
-// comes back, as its successor does.
-func (h *hints) send(ctx context.Context, leader string) {
+// send tells the leader once, as long as it leads: one that stops may leave the
+// call unanswered, while its successor knows nothing of the rows. It reports
+// whether that is all there is to do. A leader that stays and cannot be reached
+// finds the rows by itself.
+func (h *hints) send(ctx context.Context, leader string, changed <-chan struct{}) bool {
 	ctx, cancel := context.WithTimeout(ctx, hintTime)
 	defer cancel()
-	if err := h.tell(ctx, leader, h.take()); err != nil {
-		h.log.Debug("leader not told of new rows", "leader", leader, "error", err)
+	hint, told := h.take(), make(chan error, 1)
+	go func() { told <- h.tell(ctx, leader, hint) }()
+	for {
+		select {
+		case <-changed:
+			var place *api.Place
+			if place, changed = h.leadership.Leader(); !leads(place, leader) {
+				cancel()
+			}
+		case err := <-told:
+			if err == nil {
+				return true
+			}
+			h.log.Debug("leader not told of new rows", "leader", leader, "error", err)
+			if place, _ := h.leadership.Leader(); leads(place, leader) {
+				return true
+			}
+			h.add(hint)
+			return false
+		}
 	}
 }
+
+// leads: the node at this address is still taken for the leader.
+func leads(place *api.Place, leader string) bool { return !place.Leads && place.API == leader }
 
 // tellLeader brings a hint to the leader.
 func (e *Engine) tellLeader(ctx context.Context, leader string, hint api.Hint) error {

@@ -161,10 +161,12 @@ func broken(err error) bool {
 	return strings.Contains(text, "stream error: stream ID") || strings.Contains(text, "http2: client connection")
 }
 
-// pause is how long an engine that is overloaded asks callers to stay away.
+// pause is how long an engine that is overloaded asks callers to stay away. One
+// that is unavailable may name a time as well, for those who know no other engine:
+// here the growing delay does, since another one may lead in a moment.
 func pause(err error) time.Duration {
 	var ce *connect.Error
-	if !errors.As(err, &ce) {
+	if !errors.As(err, &ce) || ce.Code() != connect.CodeResourceExhausted {
 		return 0
 	}
 	seconds, perr := strconv.ParseFloat(ce.Meta().Get("Retry-After"), 64)
