@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -23,11 +21,16 @@ import (
 // heddleSystem is Heddle: the engine in a process of its own, with its log on
 // disk as in production, and a client over the network protocol.
 type heddleSystem struct {
-	pool   *pgxpool.Pool
-	client *heddle.Client
-	url    string
-	dir    string
-	engine *exec.Cmd
+	// nodes is how many engines there are; pages is how many people look at the
+	// overview meanwhile.
+	nodes, pages int
+
+	pool    *pgxpool.Pool
+	client  *heddle.Client
+	urls    []string
+	dir     string
+	engines []*node
+	unwatch func()
 }
 
 type chainStep struct{ Chain, Left int }
@@ -43,33 +46,34 @@ func (s *heddleSystem) open(ctx context.Context, dsn string, o options) (err err
 	if s.dir, err = os.MkdirTemp("", "heddle-bench-engine-"); err != nil {
 		return err
 	}
-	args := []string{"serve", "--postgres", dsn, "--data-dir", s.dir, "--listen", "127.0.0.1:0", "--log-level", "warn"}
-	if o.profile != "" {
-		args = append(args, "--pprof", profiled)
+	if s.nodes > 1 {
+		s.engines, err = startCluster(ctx, o, dsn, s.dir, s.nodes)
+	} else {
+		args := []string{"--listen", "127.0.0.1:0"}
+		if o.profile != "" {
+			args = append(args, "--pprof", profiled)
+		}
+		var n *node
+		if n, err = startNode(o, dsn, s.dir, args...); err == nil {
+			s.engines = []*node{n}
+		}
 	}
-	s.engine = exec.Command(o.engine, args...)
-	s.engine.Stderr = os.Stderr
-	out, err := s.engine.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	if err := s.engine.Start(); err != nil {
-		return err
+	for _, n := range s.engines {
+		s.urls = append(s.urls, n.url)
 	}
-	lines := bufio.NewScanner(out)
-	for s.url == "" && lines.Scan() {
-		if at := strings.Index(lines.Text(), "http://127.0.0.1:"); at >= 0 {
-			s.url = strings.Fields(lines.Text()[at:])[0]
-		}
-	}
-	if s.url == "" {
-		return errors.New("the engine did not start")
-	}
-	go io.Copy(io.Discard, out) // until the engine ends
-	if o.profile != "" {
+	if o.profile != "" && s.nodes == 1 {
 		go profile(filepath.Join(o.profile, fmt.Sprintf("engine-%d.pprof", time.Now().UnixNano())), o.seconds)
 	}
-	if s.client, err = heddle.NewClient(heddle.ClientConfig{Addrs: []string{s.url}}); err != nil {
+	if s.pages > 0 {
+		ctx, cancel := context.WithCancel(context.Background())
+		closed := make(chan struct{})
+		go func() { defer close(closed); watchPages(ctx, s.urls[0], s.pages) }()
+		s.unwatch = func() { cancel(); <-closed }
+	}
+	if s.client, err = heddle.NewClient(heddle.ClientConfig{Addrs: s.urls}); err != nil {
 		return err
 	}
 	cfg, err := pgxpool.ParseConfig(dsn)
@@ -88,11 +92,11 @@ func (s *heddleSystem) close() {
 	if s.client != nil {
 		s.client.Close()
 	}
-	if s.engine != nil && s.engine.Process != nil {
-		_ = s.engine.Process.Signal(os.Interrupt) // if it has ended, Wait tells
-		if err := s.engine.Wait(); err != nil {
-			slog.Error("engine process", "error", err)
-		}
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	for _, n := range s.engines {
+		n.stop()
 	}
 	os.RemoveAll(s.dir)
 }
@@ -166,11 +170,13 @@ func (s *heddleSystem) idle(ctx context.Context) (idle bool, err error) {
 	return idle, err
 }
 
-func (s *heddleSystem) workerArgs() []string { return []string{"-peer", "heddle", "-target", s.url} }
+func (s *heddleSystem) workerArgs() []string {
+	return []string{"-peer", "heddle", "-target", strings.Join(s.urls, ",")}
+}
 
 // heddleWorker is Heddle's side of the worker process.
-func heddleWorker(ctx context.Context, url string, rec *recorder) error {
-	c, err := heddle.NewClient(heddle.ClientConfig{Addrs: []string{url}})
+func heddleWorker(ctx context.Context, urls string, rec *recorder) error {
+	c, err := heddle.NewClient(heddle.ClientConfig{Addrs: strings.Split(urls, ",")})
 	if err != nil {
 		return err
 	}

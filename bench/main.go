@@ -76,7 +76,7 @@ func (r Result) figure() (value float64, lessIsBetter bool) {
 
 func run(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	peers := fs.String("peer", "heddle,river", "peers, comma separated: heddle, river")
+	peers := fs.String("peer", "heddle,river", "peers, comma separated: heddle, heddle-three, heddle-watched, river")
 	work := fs.String("w", "noop", "workloads, comma separated: noop, submit, steady, single, latency, chain, fan")
 	var o options
 	fs.IntVar(&o.n, "n", 50_000, "jobs of the workloads noop and submit")
@@ -101,7 +101,7 @@ func run(ctx context.Context, args []string) error {
 	if o.n < 1 || o.runs < 1 || o.seconds < 1 {
 		return fmt.Errorf("-n, -runs and -seconds must be at least 1")
 	}
-	if slices.Contains(o.peers, "heddle") {
+	if slices.ContainsFunc(o.peers, func(p string) bool { return strings.HasPrefix(p, "heddle") }) {
 		dir, err := os.MkdirTemp("", "heddle-bench-")
 		if err != nil {
 			return err

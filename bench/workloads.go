@@ -32,8 +32,11 @@ type system interface {
 }
 
 var systems = map[string]func() system{
-	"heddle": func() system { return &heddleSystem{} },
-	"river":  func() system { return &riverSystem{} },
+	"heddle": func() system { return &heddleSystem{nodes: 1} },
+	// Three nodes on this machine; and one while five people look at the overview.
+	"heddle-three":   func() system { return &heddleSystem{nodes: 3} },
+	"heddle-watched": func() system { return &heddleSystem{nodes: 1, pages: 5} },
+	"river":          func() system { return &riverSystem{} },
 }
 
 var workloads = map[string]func(context.Context, system, options, *Result) error{
