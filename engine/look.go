@@ -96,7 +96,10 @@ func (l looks) Sessions(ctx context.Context, only uint64) ([]*heddlev1.Session, 
 	for i, info := range infos {
 		s := &heddlev1.Session{
 			Id: info.ID, Worker: info.Worker, Process: strings.TrimPrefix(info.Process, inProcess), Closing: info.Closing, Draining: info.Draining,
-			Running: int32(info.Leases), Queues: info.Queues, Kinds: info.Kinds,
+			Running: int32(info.Leases), Queues: info.Queues, Kinds: info.Kinds, Version: info.Version, Slots: int32(info.Capacity),
+		}
+		if info.OpenedAt != 0 {
+			s.OpenedAt = timestamppb.New(time.UnixMicro(info.OpenedAt))
 		}
 		if info.HeartbeatAge >= 0 {
 			s.HeartbeatAge = durationpb.New(info.HeartbeatAge)

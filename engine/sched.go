@@ -40,13 +40,15 @@ func apiError(err error) error {
 
 // OpenSession implements api.Scheduler. A worker in this very process is noted
 // as one: it dies with the engine.
-func (s scheduler) OpenSession(ctx context.Context, worker, id string) (uint64, uint64, error) {
-	if strings.HasPrefix(id, process.ID()) {
-		id = inProcess + s.e.cfg.NodeID + ":" + id
+func (s scheduler) OpenSession(ctx context.Context, w api.Worker) (uint64, uint64, error) {
+	if strings.HasPrefix(w.Process, process.ID()) {
+		w.Process = inProcess + s.e.cfg.NodeID + ":" + w.Process
 	}
-	session, epoch, err := s.e.node.OpenSession(ctx, worker, id)
+	session, epoch, err := s.e.node.OpenSession(ctx, raftsched.Worker{
+		Name: w.Name, Process: w.Process, Version: w.Version, Slots: w.Slots, At: s.e.clock.now(),
+	})
 	if err == nil {
-		s.e.sessions.put(session, worker)
+		s.e.sessions.put(session, w.Name)
 	}
 	return session, epoch, apiError(err)
 }

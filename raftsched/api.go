@@ -24,6 +24,15 @@ type Queue struct {
 	Weight int
 }
 
+// Worker is how a worker introduces itself.
+type Worker struct {
+	Name    string
+	Process string // random id of its process
+	Version string
+	Slots   int   // jobs it takes at once; 0: not told
+	At      int64 // now, in microseconds of the database clock; 0: not known
+}
+
 // PollRequest is one poll of a session.
 type PollRequest struct {
 	Session uint64

@@ -65,7 +65,7 @@ func BenchmarkGrants(b *testing.B) {
 			tick.Stop()
 			var left atomic.Int64
 			work := func() error {
-				session, _, err := n.OpenSession(context.Background(), "w", "p")
+				session, _, err := n.OpenSession(context.Background(), Worker{Name: "w", Process: "p"})
 				if err != nil {
 					return err
 				}

@@ -98,7 +98,7 @@ type Config struct {
 func RaftProfile(name string) (RaftTimings, error) {
 	switch name {
 	case "lan", "":
-		return RaftTimings{Heartbeat: 250 * time.Millisecond, LeaderLease: 125 * time.Millisecond, Commit: 10 * time.Millisecond}, nil
+		return RaftTimings{Heartbeat: 250 * time.Millisecond, LeaderLease: 250 * time.Millisecond, Commit: 10 * time.Millisecond}, nil
 	case "wan":
 		return RaftTimings{Heartbeat: 1500 * time.Millisecond, LeaderLease: 1000 * time.Millisecond, Commit: 50 * time.Millisecond}, nil
 	}
@@ -111,7 +111,8 @@ type RaftTimings struct {
 	// waits for votes. Default 250 ms.
 	Heartbeat time.Duration
 	// LeaderLease without contact to a quorum after which a leader steps down;
-	// at most Heartbeat. Default 125 ms.
+	// at most Heartbeat. Safety does not rest on it (a grant counts once it is
+	// committed), so it need not be shorter. Default 250 ms.
 	LeaderLease time.Duration
 	// Commit bounds how long followers wait to hear of a commit. Default 10 ms.
 	Commit time.Duration
@@ -131,7 +132,7 @@ func DefaultConfig() Config {
 		CommitStall:   3 * time.Second,
 		Raft: RaftTimings{
 			Heartbeat:   250 * time.Millisecond,
-			LeaderLease: 125 * time.Millisecond,
+			LeaderLease: 250 * time.Millisecond,
 			Commit:      10 * time.Millisecond,
 		},
 	}

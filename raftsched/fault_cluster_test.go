@@ -20,7 +20,7 @@ func TestFollowersDoNotStore(t *testing.T) {
 		node, _ := leader.now()
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		if _, _, err := node.OpenSession(ctx, "w", "p"); err == nil {
+		if _, _, err := node.OpenSession(ctx, Worker{Name: "w", Process: "p"}); err == nil {
 			t.Fatal("committed without a quorum")
 		}
 		time.Sleep(20 * time.Second)

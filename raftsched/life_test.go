@@ -257,7 +257,7 @@ func TestAllMove(t *testing.T) {
 		t.Error("another cluster")
 	}
 	s.await("all addresses are noted", func() bool {
-		for _, m := range leader.node.Status().Members {
+		for _, m := range s.leader().node.Status().Members { // another one may lead by now
 			if m.RaftAddr != s.all[m.ID].addr {
 				return false
 			}

@@ -99,17 +99,21 @@ func (n *Node) promise(from Introduction, founding []string) bool {
 func (n *Node) acquaint(ctx context.Context) {
 	wait := meetFirst
 	var looked time.Time
+	var strange error // what was seen then
 	for {
 		pause := meetSettled
-		switch {
-		case !n.settled():
+		if n.settled() {
+			n.seeking(strange)
+			if time.Since(looked) >= lookAround {
+				looked = time.Now()
+				strange = n.strangers(ctx)
+				n.seeking(strange)
+			}
+			wait = meetFirst
+		} else {
 			n.seeking(n.meet(ctx))
 			pause = wait
 			wait = min(wait*3/2, meetMost)
-		case time.Since(looked) >= lookAround:
-			looked = time.Now()
-			n.seeking(n.strangers(ctx))
-			wait = meetFirst
 		}
 		timer := time.NewTimer(pause/2 + mrand.N(pause/2+1))
 		select {

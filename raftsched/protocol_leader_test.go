@@ -108,7 +108,7 @@ func TestDatabaseDownAtStart(t *testing.T) {
 		if w.node.Ready() {
 			t.Error("ready without a database")
 		}
-		if _, _, err := w.node.OpenSession(context.Background(), "w", "p"); err != nil && !errors.Is(err, ErrNotLeader) {
+		if _, _, err := w.node.OpenSession(context.Background(), Worker{Name: "w", Process: "p"}); err != nil && !errors.Is(err, ErrNotLeader) {
 			t.Errorf("open: %v", err)
 		}
 		if n := w.table.count("takeover"); n > 60 {

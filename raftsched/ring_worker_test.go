@@ -175,7 +175,7 @@ func (w *ringWorker) start() {
 	w.r.wg.Go(func() {
 		for !w.done() {
 			id, err := call(w, context.Background(), 2*time.Second, func(ctx context.Context, n *Node, _ *process) (uint64, error) {
-				id, _, err := n.OpenSession(ctx, w.name, w.name)
+				id, _, err := n.OpenSession(ctx, Worker{Name: w.name, Process: w.name})
 				return id, err
 			})
 			if err != nil {

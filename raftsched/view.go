@@ -14,6 +14,11 @@ type SessionInfo struct {
 	ID      uint64
 	Worker  string
 	Process string
+	Version string
+	// Capacity: jobs it takes at once; 0: not known.
+	Capacity int
+	// OpenedAt in microseconds of the database clock; 0: not known.
+	OpenedAt int64
 	// Closing: lost; the ends of its attempts are being written.
 	Closing bool
 	Leases  int
@@ -33,7 +38,10 @@ func (n *Node) Sessions() []SessionInfo {
 	var out []SessionInfo
 	n.replica.read(func(s *fsm.State) {
 		for _, se := range s.Sessions() {
-			out = append(out, SessionInfo{ID: se.ID, Worker: se.Worker, Process: se.Process, Closing: se.Closing, Leases: se.Leases, HeartbeatAge: -1})
+			out = append(out, SessionInfo{
+				ID: se.ID, Worker: se.Worker, Process: se.Process, Version: se.Version, Capacity: int(se.Slots), OpenedAt: se.OpenedAt,
+				Closing: se.Closing, Leases: se.Leases, HeartbeatAge: -1,
+			})
 		}
 	})
 	r, err := n.current()

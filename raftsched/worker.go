@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/heddle-io/heddle/raftsched/fsm"
@@ -17,15 +18,15 @@ func (n *Node) current() (*reign, error) {
 	return nil, ErrNotLeader
 }
 
-// OpenSession opens a session for a worker. process is the random id of its
-// process.
-func (n *Node) OpenSession(ctx context.Context, worker, process string) (session, epoch uint64, err error) {
+// OpenSession opens a session for a worker.
+func (n *Node) OpenSession(ctx context.Context, w Worker) (session, epoch uint64, err error) {
 	r, err := n.current()
 	if err != nil {
 		return 0, 0, err
 	}
-	res, err := r.change(ctx, fsm.OpenSession{Worker: worker, Process: process}, func(l *loop, res *fsm.Result) {
-		l.session(fsm.Session{ID: res.Session, Worker: worker, Process: process})
+	open := fsm.OpenSession{Worker: w.Name, Process: w.Process, Version: w.Version, Slots: int32(min(max(w.Slots, 0), math.MaxInt32)), At: w.At}
+	res, err := r.change(ctx, open, func(l *loop, res *fsm.Result) {
+		l.session(fsm.Session{ID: res.Session, Worker: w.Name, Process: w.Process})
 	})
 	if err != nil {
 		return 0, 0, err

@@ -189,7 +189,7 @@ type worker struct {
 
 func (w *world) worker(process string) *worker {
 	w.t.Helper()
-	id, _, err := w.node.OpenSession(context.Background(), "worker "+process, process)
+	id, _, err := w.node.OpenSession(context.Background(), Worker{Name: "worker " + process, Process: process})
 	if err != nil {
 		w.t.Fatal(err)
 	}

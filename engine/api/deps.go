@@ -91,6 +91,14 @@ type Queue struct {
 	Weight int
 }
 
+// Worker is how a worker introduces itself, checked.
+type Worker struct {
+	Name    string
+	Process string // random id of its process
+	Version string
+	Slots   int // jobs it takes at once
+}
+
 // PollRequest is one poll of a session, checked.
 type PollRequest struct {
 	Session uint64
@@ -143,7 +151,7 @@ type Serving struct {
 // overlay of running jobs need it. Its answers may be ErrNotLeader and
 // ErrUnknownSession.
 type Scheduler interface {
-	OpenSession(ctx context.Context, worker, process string) (session, epoch uint64, err error)
+	OpenSession(ctx context.Context, w Worker) (session, epoch uint64, err error)
 	// CloseSession is graceful: leases go back uncounted.
 	CloseSession(ctx context.Context, session, pollsClosed uint64) error
 	Poll(ctx context.Context, req PollRequest) (grants []Grant, epoch uint64, err error)

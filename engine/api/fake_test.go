@@ -201,8 +201,8 @@ func (f *fake) SubmitStream(_ context.Context, header model.Submission, next fun
 	}
 }
 
-func (f *fake) OpenSession(_ context.Context, worker, process string) (uint64, uint64, error) {
-	return 11, 5, f.ask(worker + " " + process)
+func (f *fake) OpenSession(_ context.Context, w Worker) (uint64, uint64, error) {
+	return 11, 5, f.ask(w.Name + " " + w.Process)
 }
 
 func (f *fake) CloseSession(_ context.Context, session, closed uint64) error {

@@ -55,7 +55,9 @@ func (s *worker) OpenSession(ctx context.Context, req *connect.Request[heddlev1.
 	if err := wire.Between("slots", m.GetSlots(), 1, maxSlots); err != nil {
 		return nil, err
 	}
-	session, epoch, err := s.scheduler.OpenSession(ctx, m.GetWorker(), m.GetProcess())
+	session, epoch, err := s.scheduler.OpenSession(ctx, Worker{
+		Name: m.GetWorker(), Process: m.GetProcess(), Version: m.GetVersion(), Slots: int(m.GetSlots()),
+	})
 	if err != nil {
 		return nil, err
 	}

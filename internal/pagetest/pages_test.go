@@ -57,7 +57,7 @@ func TestEveryPage(t *testing.T) {
 		{"workflow-events", "/workflows/" + done.ID() + "?view=events", []string{"submitted"}},
 		{"recurring", "/recurring", []string{"Recurring"}},
 		{"queues", "/queues", []string{"default", "billing", "unserved"}},
-		{"workers", "/workers", []string{"mailer-1"}},
+		{"workers", "/workers", []string{"mailer-1", "of 20 slots"}},
 		{"cluster", "/cluster", []string{"Cluster", "leader"}},
 		{"operations", "/operations", []string{"Operations"}},
 	} {

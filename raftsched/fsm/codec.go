@@ -131,6 +131,15 @@ func (r *reader) workflow() (w WorkflowID) {
 	return w
 }
 
+// appendOpened writes how a session was opened.
+func appendOpened(b []byte, version string, slots int32, at int64) []byte {
+	return binary.AppendVarint(binary.AppendVarint(appendString(b, version), int64(slots)), at)
+}
+
+func (r *reader) opened() (version string, slots int32, at int64) {
+	return r.str(), r.int32(r.varint()), r.varint()
+}
+
 func (r *reader) member() Member {
 	return Member{ID: r.str(), RaftAddr: r.str(), APIAddr: r.str(), Version: r.str()}
 }

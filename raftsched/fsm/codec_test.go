@@ -12,6 +12,7 @@ func samples() []Command {
 		Lead{Node: "n1", Floor: 7},
 		Adopt{Cluster: WorkflowID{1, 2, 3}, Floor: 9},
 		OpenSession{Worker: "w", Process: "p"},
+		OpenSession{Worker: "w", Process: "p", Version: "1.2", Slots: 100, At: 1795197744},
 		CloseSession{Session: 300, Lost: true},
 		&Schedule{Epoch: 3, At: -5, Releases: []Release{{ID: 9, Ordinal: 2}, {ID: 4, Ordinal: 1 << 31}}, Grants: []Grant{
 			{Job: JobID{WorkflowID{1}, 1}, Session: 5, Poll: 1, Turn: 2},

@@ -20,6 +20,7 @@ const (
 	codeSetFeature   = 8
 	codeSetMember2   = 9 // with features
 	codeCheck        = 10
+	codeOpenSession2 = 11 // with version, slots and time
 )
 
 // ErrMalformed: a command or snapshot that no version of this code wrote.
@@ -52,6 +53,9 @@ type Adopt struct {
 type OpenSession struct {
 	Worker  string
 	Process string
+	Version string
+	Slots   int32 // jobs it takes at once; 0: not told
+	At      int64 // microseconds of the database clock, told by the proposer
 }
 
 // CloseSession ends a session. Lost: it is closing until each of its leases has
@@ -124,7 +128,8 @@ func (c Adopt) Append(b []byte) []byte {
 
 // Append writes the entry's bytes behind b.
 func (c OpenSession) Append(b []byte) []byte {
-	return appendString(appendString(append(b, codeOpenSession), c.Worker), c.Process)
+	b = appendString(appendString(append(b, codeOpenSession2), c.Worker), c.Process)
+	return appendOpened(b, c.Version, c.Slots, c.At)
 }
 
 // Append writes the entry's bytes behind b.
@@ -244,6 +249,10 @@ func Decode(b []byte) (Command, error) {
 		c = Adopt{Cluster: r.workflow(), Floor: r.uvarint()}
 	case codeOpenSession:
 		c = OpenSession{Worker: r.str(), Process: r.str()}
+	case codeOpenSession2:
+		o := OpenSession{Worker: r.str(), Process: r.str()}
+		o.Version, o.Slots, o.At = r.opened()
+		c = o
 	case codeCloseSession:
 		c = CloseSession{Session: r.uvarint(), Lost: r.bool()}
 	case codeSchedule:

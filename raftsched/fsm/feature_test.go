@@ -105,6 +105,7 @@ func TestSumCoversEverything(t *testing.T) {
 	for name, c := range map[string][]Command{
 		"base": nil, "epoch": {Lead{Node: "a"}}, "leader": {Lead{Node: "b"}}, "cluster": {Adopt{Cluster: WorkflowID{1, 15: 9}}},
 		"session": {OpenSession{Worker: "w", Process: "p"}}, "worker": {OpenSession{Worker: "v", Process: "p"}}, "process": {OpenSession{Worker: "w", Process: "q"}},
+		"worker version": {OpenSession{Worker: "w", Process: "p", Version: "1"}}, "slots": {OpenSession{Worker: "w", Process: "p", Slots: 1}}, "opened": {OpenSession{Worker: "w", Process: "p", At: 1}},
 		"closed": {CloseSession{Session: session}}, "no member": {RemoveMember{ID: "m"}}, "feature": {SetFeature{Name: "f", Level: 1}}, "level": {SetFeature{Name: "f", Level: 2}},
 		"member address": {member(func(m *Member) { m.RaftAddr = "s" })}, "member api": {member(func(m *Member) { m.APIAddr = "y" })},
 		"member version": {member(func(m *Member) { m.Version = "2" })}, "member features": {member(func(m *Member) { m.Features = map[string]uint64{"f": 2} })},

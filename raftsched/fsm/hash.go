@@ -55,7 +55,7 @@ func (s *State) Sum() uint64 {
 		rest += mix(mixString(level, name), 2)
 	}
 	for _, se := range s.sessions {
-		v := mixString(mixString(se.ID, se.Worker), se.Process)
+		v := mixString(mixString(mixString(se.ID, se.Worker), se.Process), se.Version) + mix(uint64(se.Slots), uint64(se.OpenedAt))
 		if se.Closing {
 			v++
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 // snapshotMagic begins every snapshot; the byte behind it is the format's
-// version: 1 had no features of members and no check.
+// version: 1 had no features of members, no check, and less of the sessions.
 const (
 	snapshotMagic   = "heddle\x00"
 	snapshotVersion = 2
@@ -82,7 +82,7 @@ func (s *Snapshot) encode() []byte {
 	for _, se := range st.Sessions() {
 		b = binary.AppendUvarint(b, se.ID)
 		b = appendString(appendString(b, se.Worker), se.Process)
-		b = appendBool(b, se.Closing)
+		b = appendOpened(appendBool(b, se.Closing), se.Version, se.Slots, se.OpenedAt)
 	}
 	b = binary.AppendUvarint(b, uint64(len(leases)))
 	var last Lease
@@ -150,6 +150,9 @@ func (s *State) decode(b []byte) error {
 	}
 	for n := r.count(4); n > 0; n-- {
 		se := Session{ID: r.uvarint(), Worker: r.str(), Process: r.str(), Closing: r.bool()}
+		if version > 1 {
+			se.Version, se.Slots, se.OpenedAt = r.opened()
+		}
 		s.sessions[se.ID] = &session{Session: se, head: none}
 	}
 	s.decodeLeases(r)

@@ -12,6 +12,11 @@ type Session struct {
 	ID      uint64
 	Worker  string
 	Process string
+	Version string
+	// Slots: jobs it takes at once; 0: not told.
+	Slots int32
+	// OpenedAt in microseconds of the database clock; 0: not told.
+	OpenedAt int64
 	// Closing: lost; it is granted nothing and goes with its last lease.
 	Closing bool
 	// Leases it holds now.
@@ -184,7 +189,9 @@ func (s *State) change(index uint64, c Command, res *Result) error {
 		res.Members = true
 	case OpenSession:
 		res.Session = s.sessionID(index)
-		s.sessions[res.Session] = &session{Session: Session{ID: res.Session, Worker: c.Worker, Process: c.Process}, head: none}
+		s.sessions[res.Session] = &session{Session: Session{
+			ID: res.Session, Worker: c.Worker, Process: c.Process, Version: c.Version, Slots: c.Slots, OpenedAt: c.At,
+		}, head: none}
 	case CloseSession:
 		s.closeSession(c, res)
 	case SetMember:

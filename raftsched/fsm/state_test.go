@@ -105,7 +105,10 @@ func drawCommand(t *rapid.T, m *model) Command {
 	case 0:
 		return Lead{Node: "n1", Floor: rapid.Uint64Range(0, 9).Draw(t, "floor")}
 	case 1, 2:
-		return OpenSession{Worker: rapid.StringN(0, 9, 20).Draw(t, "worker"), Process: "p"}
+		return OpenSession{
+			Worker: rapid.StringN(0, 9, 20).Draw(t, "worker"), Process: "p", Version: "v",
+			Slots: rapid.Int32().Draw(t, "slots"), At: rapid.Int64().Draw(t, "at"),
+		}
 	case 3:
 		return CloseSession{Session: session(), Lost: rapid.Bool().Draw(t, "lost")}
 	case 4:
