@@ -142,6 +142,55 @@ func TestPauseAndDrain(t *testing.T) {
 	p.sees("cancelled")
 }
 
+// What can be done to a batch: retry what failed in it, seal it; and to a job
+// that others wait for: give up on it.
+func TestBatchActions(t *testing.T) {
+	s := newSite(t)
+	c := s.crew("mailer", 10)
+	c.ways(failOne)
+	failed := s.submit(campaign(5, 0))
+	s.ended(failed, heddle.Failed)
+	p := open(t, s.url, "/batches/"+failed.ID()+"/2", wide)
+	p.sees("mails", "1 failed")
+	c.ways(nil)
+	p.click("Retry failed")
+	p.agree("Retry all that failed in mails?")
+	p.sees("will run again", "5 succeeded")
+	s.ended(failed, heddle.Succeeded)
+
+	wf := heddle.NewWorkflow("open end")
+	batch := wf.Batch("guests", heddle.BatchOptions{Open: true})
+	batch.Add(mail.Job(1))
+	open1 := s.submit(wf)
+	p.visit("/batches/" + open1.ID() + "/1")
+	p.sees("guests", "1 succeeded", "running")
+	p.click("Seal")
+	p.agree("Seal guests?")
+	s.ended(open1, heddle.Succeeded)
+
+	c.ways(failOne)
+	wf = heddle.NewWorkflow("held")
+	first := wf.Add(mail.Job(3, heddle.JobOptions{Name: "first"})).HoldOnFailure()
+	wf.Add(report.Job("then", heddle.JobOptions{Name: "then"})).After(first)
+	held := s.submit(wf)
+	p.visit("/jobs/" + held.ID() + "/1")
+	p.sees("failed", "550 mailbox unavailable")
+	p.click("Give up")
+	p.agree("Give up on")
+	s.ended(held, heddle.Failed)
+	if n := s.count(`select count(*) from heddle.finished_jobs where workflow_id = $1 and outcome = 8`, held.ID()); n != 1 {
+		t.Errorf("%d jobs are skipped, want the 1 that waited", n)
+	}
+
+	p.visit("/workflows/" + held.ID())
+	p.click("Delete")
+	p.agree("Delete the workflow held?")
+	p.until(`location.pathname.endsWith("/workflows")`)
+	if n := s.count(`select count(*) from heddle.workflows where id = $1`, held.ID()); n != 0 {
+		t.Error("the deleted workflow is still there")
+	}
+}
+
 // Ten thousand failed jobs of one workflow are chosen by their filter and
 // retried as one operation, which is shown as it goes and keeps its author.
 func TestBulkRetry(t *testing.T) {
