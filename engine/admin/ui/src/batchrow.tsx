@@ -31,7 +31,7 @@ export function batchColumns(inWorkflow: boolean): Column<BatchOf>[] {
     ...(inWorkflow ? [] : [{ head: "Workflow", class: "", cell: (b: BatchOf) => <a href={href(`/workflows/${b.workflowId}`)}>{b.workflow || b.workflowId?.slice(-8)}</a> }]),
     { head: "Members", class: "num", cell: (b) => batchProgress(b.batch) },
     { head: "-By state", class: "bare whole wide", cell: (b) => <StackedBar counts={b.batch?.members} /> },
-    { head: "Started", class: "bare nowrap", cell: (b) => <Ago at={b.batch?.startedAt} none="not yet" /> },
+    { head: "Started", class: "nowrap", cell: (b) => <Ago at={b.batch?.startedAt} none="not yet" /> },
     { head: "Took", class: "num", cell: (b) => <Took from={b.batch?.startedAt} to={b.batch?.finishedAt} /> },
   ];
 }

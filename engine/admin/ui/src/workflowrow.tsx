@@ -28,6 +28,6 @@ export const workflowColumns: Column<Workflow>[] = [
   { head: "State", class: "bare", cell: (w) => <StateBadge state={w.state} paused={w.paused ?? false} /> },
   { head: "Jobs", class: "num", cell: progress },
   { head: "-By state", class: "bare whole wide", cell: (w) => <StackedBar counts={w.jobs} /> },
-  { head: "Started", class: "bare nowrap", cell: (w) => <Ago at={w.createdAt} /> },
+  { head: "Started", class: "nowrap", cell: (w) => <Ago at={w.createdAt} /> },
   { head: "Took", class: "num", cell: (w) => <Took from={w.createdAt} to={w.finishedAt} /> },
 ];

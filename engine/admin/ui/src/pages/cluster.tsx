@@ -75,7 +75,7 @@ function Status({ s, reload }: { s: ClusterServiceStatusResponse; reload: () => 
               <dt>Leases</dt><dd class="num">{number(s.leases ?? 0)}</dd>
               <dt>Sessions</dt><dd class="num">{number(s.sessions ?? 0)}</dd>
               {s.stateHash ? <><dt>Checked</dt><dd><span class="mono">{s.stateHash}</span> <span class="muted num">at entry {number(s.checkedIndex ?? 0)}, which all nodes compare</span></dd></> : null}
-              {Object.entries(s.features ?? {}).map(([name, v]) => <><dt>{name}</dt><dd class="num">{v}</dd></>)}
+              {Object.entries(s.features ?? {}).map(([name, v]) => <><dt>Feature {name}</dt><dd>level {v}</dd></>)}
             </dl>
           </div>
         </section>
