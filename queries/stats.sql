@@ -19,3 +19,10 @@ SELECT (floor(extract(epoch FROM m.minute - @from_at::timestamptz) / @width::int
 
 -- name: RemoveMinutes :execrows
 DELETE FROM stats_minutely WHERE minute < @before;
+
+-- name: EndedByRoute :many
+-- Jobs ended, by route, in the minute before this one and in this one so far.
+SELECT m.route, sum(m.succeeded + m.failed + m.cancelled)::int8 AS jobs
+  FROM stats_minutely m
+ WHERE m.minute >= date_trunc('minute', @now::timestamptz) - interval '1 minute'
+ GROUP BY m.route;

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -35,10 +36,18 @@ func (s *Store) Queues(ctx context.Context) ([]*heddlev1.Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list queues: %w", err)
 	}
+	ended, err := s.endedPerSecond(ctx, now)
+	if err != nil {
+		return nil, err
+	}
 	for _, route := range routes {
 		q := byName[route.Queue]
-		if q == nil || q.More {
-			continue // a queue that came up between the two reads, or one counted enough
+		if q == nil {
+			continue // it came up between the two reads
+		}
+		q.Rate += ended[route.ID]
+		if q.More {
+			continue // counted enough
 		}
 		waiting, err := s.rdb.QueueWaiting(ctx, db.QueueWaitingParams{Route: route.ID, Now: timestampOf(now), MaxRows: waitingCounted})
 		if err != nil {
@@ -53,6 +62,20 @@ func (s *Store) Queues(ctx context.Context) ([]*heddlev1.Queue, error) {
 		}
 	}
 	return queues, nil
+}
+
+// endedPerSecond is the pace of each route over the last one to two minutes.
+func (s *Store) endedPerSecond(ctx context.Context, now time.Time) (map[int32]float64, error) {
+	rows, err := s.rdb.EndedByRoute(ctx, timestampOf(now))
+	if err != nil {
+		return nil, fmt.Errorf("pace of queues: %w", err)
+	}
+	seconds := now.Sub(now.Truncate(time.Minute).Add(-time.Minute)).Seconds()
+	out := make(map[int32]float64, len(rows))
+	for _, r := range rows {
+		out[r.Route] = float64(r.Jobs) / seconds
+	}
+	return out, nil
 }
 
 // SetQueuePaused stops or resumes the dispatch of a queue, which need not

@@ -504,9 +504,19 @@ func TestQueues(t *testing.T) {
 	if err := s.SetQueuePaused(ctx, "quiet", true); err != nil {
 		t.Fatal(err)
 	}
+	// 90 jobs of the queue ended in the minute before, 30 long ago.
+	for minutes, jobs := range map[int]int{1: 90, 10: 30} {
+		if _, err := s.main.Exec(ctx, `INSERT INTO stats_minutely (minute, route, succeeded, failed)
+			SELECT date_trunc('minute', now()) - make_interval(mins => $1), id, $2 - 10, 10 FROM routes WHERE queue = 'bulk'`, minutes, jobs); err != nil {
+			t.Fatal(err)
+		}
+	}
 	queues, err := s.Queues(ctx)
 	if err != nil || len(queues) != 2 {
 		t.Fatalf("%v, %v", queues, err)
+	}
+	if r := queues[0].Rate; r > 90./60 || r < 90./120 {
+		t.Errorf("%v jobs ended per second, want 90 in the last one to two minutes", r)
 	}
 	if q := queues[0]; q.Name != "bulk" || q.Available != 4 || q.More || q.Paused || q.Oldest == nil {
 		t.Errorf("bulk: %v", q)

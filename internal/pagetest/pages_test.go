@@ -56,7 +56,7 @@ func TestEveryPage(t *testing.T) {
 		{"workflow-table", "/workflows/" + done.ID() + "?view=table", []string{"mail.send", "letter"}},
 		{"workflow-events", "/workflows/" + done.ID() + "?view=events", []string{"submitted"}},
 		{"recurring", "/recurring", []string{"Recurring"}},
-		{"queues", "/queues", []string{"default", "billing", "unserved"}},
+		{"queues", "/queues", []string{"default", "billing", "unserved", "/s"}},
 		{"workers", "/workers", []string{"mailer-1", "of 20 slots"}},
 		{"cluster", "/cluster", []string{"Cluster", "leader"}},
 		{"operations", "/operations", []string{"Operations"}},

@@ -48,6 +48,39 @@ func (q *Queries) AddMinutes(ctx context.Context, arg AddMinutesParams) error {
 	return err
 }
 
+const endedByRoute = `-- name: EndedByRoute :many
+SELECT m.route, sum(m.succeeded + m.failed + m.cancelled)::int8 AS jobs
+  FROM stats_minutely m
+ WHERE m.minute >= date_trunc('minute', $1::timestamptz) - interval '1 minute'
+ GROUP BY m.route
+`
+
+type EndedByRouteRow struct {
+	Route int32
+	Jobs  int64
+}
+
+// Jobs ended, by route, in the minute before this one and in this one so far.
+func (q *Queries) EndedByRoute(ctx context.Context, now pgtype.Timestamptz) ([]EndedByRouteRow, error) {
+	rows, err := q.db.Query(ctx, endedByRoute, now)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []EndedByRouteRow
+	for rows.Next() {
+		var i EndedByRouteRow
+		if err := rows.Scan(&i.Route, &i.Jobs); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const removeMinutes = `-- name: RemoveMinutes :execrows
 DELETE FROM stats_minutely WHERE minute < $1
 `

@@ -119,3 +119,8 @@ export function shortId(id: string): string {
   const tail = workflow!.slice(-8);
   return node === undefined ? tail : `${tail}/${node}`;
 }
+
+/** Things per second: "0.4", "12", "1.2K". */
+export function pace(perSecond: number): string {
+  return perSecond >= 10 || perSecond === 0 ? short(Math.round(perSecond)) : perSecond.toFixed(1);
+}

@@ -32,7 +32,9 @@ type Queue struct {
 	// Leased jobs.
 	Running int64 `protobuf:"varint,5,opt,name=running,proto3" json:"running,omitempty"`
 	// Due time of the job that has waited longest.
-	Oldest        *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	Oldest *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	// Jobs ended per second, over the minute before this one and this one so far.
+	Rate          float64 `protobuf:"fixed64,7,opt,name=rate,proto3" json:"rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -107,6 +109,13 @@ func (x *Queue) GetOldest() *timestamppb.Timestamp {
 		return x.Oldest
 	}
 	return nil
+}
+
+func (x *Queue) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
 }
 
 type QueueServiceListRequest struct {
@@ -1434,14 +1443,15 @@ var File_heddle_v1_queue_proto protoreflect.FileDescriptor
 
 const file_heddle_v1_queue_proto_rawDesc = "" +
 	"\n" +
-	"\x15heddle/v1/queue.proto\x12\theddle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16heddle/v1/common.proto\"\xb3\x01\n" +
+	"\x15heddle/v1/queue.proto\x12\theddle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16heddle/v1/common.proto\"\xc7\x01\n" +
 	"\x05Queue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06paused\x18\x02 \x01(\bR\x06paused\x12\x1c\n" +
 	"\tavailable\x18\x03 \x01(\x03R\tavailable\x12\x12\n" +
 	"\x04more\x18\x04 \x01(\bR\x04more\x12\x18\n" +
 	"\arunning\x18\x05 \x01(\x03R\arunning\x122\n" +
-	"\x06oldest\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06oldest\"\x19\n" +
+	"\x06oldest\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06oldest\x12\x12\n" +
+	"\x04rate\x18\a \x01(\x01R\x04rate\"\x19\n" +
 	"\x17QueueServiceListRequest\"D\n" +
 	"\x18QueueServiceListResponse\x12(\n" +
 	"\x06queues\x18\x01 \x03(\v2\x10.heddle.v1.QueueR\x06queues\"0\n" +

@@ -269,6 +269,8 @@ export interface Queue {
   running?: Int64;
   /** Due time of the job that has waited longest. */
   oldest?: Timestamp;
+  /** Jobs ended per second, over the minute before this one and this one so far. */
+  rate?: number;
 }
 
 export interface QueueServiceListRequest {

@@ -13,7 +13,7 @@ import { Table } from "../components/table.tsx";
 import { Tabs } from "../components/tabs.tsx";
 import { At, Took } from "../components/time.tsx";
 import { statesOf } from "../filter.ts";
-import { duration, lengthOf, number, short } from "../format.ts";
+import { duration, lengthOf, number, pace } from "../format.ts";
 import { firstLine } from "../components/failure.tsx";
 import type { BatchServiceGetResponse, Job } from "../gen/api.ts";
 import { jobColumns, jobHref, JobName, JobTime } from "../jobrow.tsx";
@@ -93,7 +93,7 @@ function Progress({ data }: { data: BatchServiceGetResponse }): JSX.Element {
         <div class="row">
           <b class="num">{batchProgress(b)}</b> <span class="muted">members ended</span>
           <span class="grow" />
-          {open && data.rate ? <span class="num">{short(Math.round(data.rate * 10) / 10)} per second</span> : null}
+          {open && data.rate ? <span class="num">{pace(data.rate)} per second</span> : null}
           {open && data.left ? <span class="muted num">about {duration(lengthOf(data.left))} left</span> : null}
           {!open && b.startedAt ? <span class="muted">took <Took from={b.startedAt} to={b.finishedAt} /></span> : null}
         </div>

@@ -6,7 +6,7 @@ import { confirm } from "../components/dialog.tsx";
 import { Loading, Notice } from "../components/notice.tsx";
 import { Table, type Column } from "../components/table.tsx";
 import { Took } from "../components/time.tsx";
-import { number } from "../format.ts";
+import { number, pace } from "../format.ts";
 import type { Queue, Session } from "../gen/api.ts";
 import { useLoad } from "../load.ts";
 import { href } from "../router.ts";
@@ -30,6 +30,7 @@ export function queueColumns(steer: boolean, sessions?: Session[]): Column<Queue
     { head: "Queue", class: "bare", cell: (q) => <><a href={href("/jobs", { q: `queue:${q.name}` })} data-open=""><b>{q.name}</b></a>{q.paused ? <> <span class="tag warn">paused</span></> : null}</> },
     { head: "Waiting", class: "num", cell: (q) => <a href={href("/jobs", { state: "available", q: `queue:${q.name}` })}>{number(q.available ?? 0)}{q.more ? "+" : ""}</a> },
     { head: "Oldest waits", class: "num", cell: (q) => (q.oldest ? <Took from={q.oldest} /> : <span class="muted">–</span>) },
+    { head: "Ended", class: "num", cell: (q) => <span title="Jobs ended per second, over the last one to two minutes">{pace(q.rate ?? 0)}/s</span> },
     { head: "Running", class: "num", cell: (q) => <a href={href("/jobs", { state: "running", q: `queue:${q.name}` })}>{number(q.running ?? 0)}</a> },
     ...(sessions ? [{
       head: "Workers", class: "num", cell: (q: Queue) => (served(q) > 0 ? number(served(q)) : <span class={Number(q.available ?? 0) > 0 ? "tag danger" : "muted"}>{Number(q.available ?? 0) > 0 ? "none serves it" : "none"}</span>),

@@ -7,7 +7,7 @@ import { now } from "../clock.ts";
 import { ActionBar } from "../components/actions.tsx";
 import { Legend, StackedBar, StateBadge } from "../components/state.tsx";
 import { Ago, Took } from "../components/time.tsx";
-import { duration, number, short } from "../format.ts";
+import { duration, number, pace as paceText } from "../format.ts";
 import type { Workflow } from "../gen/api.ts";
 import { useLoad } from "../load.ts";
 import { isOperator } from "../access.ts";
@@ -61,7 +61,7 @@ function Speed({ id, workflow }: { id: string; workflow: Workflow | undefined })
   pacer.current ??= new Pacer();
   const pace = pacer.current.note(id, workflow?.jobs, now.value);
   if (!pace) return null;
-  const rate = pace.rate >= 10 ? short(Math.round(pace.rate)) : pace.rate.toFixed(1);
+  const rate = paceText(pace.rate);
   return (
     <span class="num">{rate} jobs/s{pace.left !== undefined ? ` · about ${pace.left < 59_500 ? `${Math.ceil(pace.left / 1000)} s` : duration(pace.left)} left` : ""}</span>
   );

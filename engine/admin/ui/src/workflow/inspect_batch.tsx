@@ -7,7 +7,7 @@ import { Icon } from "../components/icon.tsx";
 import { Failure } from "../components/notice.tsx";
 import { Legend, StackedBar, StateBadge, StateIcon } from "../components/state.tsx";
 import { At, Took } from "../components/time.tsx";
-import { duration, lengthOf, number, short } from "../format.ts";
+import { duration, lengthOf, number, pace } from "../format.ts";
 import { jobLabel } from "../jobrow.tsx";
 import { useLoad } from "../load.ts";
 import { call } from "../rpc.ts";
@@ -42,7 +42,7 @@ export function InspectBatch({ id, node, model }: { id: string; node: number; mo
       <Part title="Members" count={`${number(endedOf(t))} of ${number(t.total)}`}>
         <StackedBar counts={b.members} />
         <Legend counts={b.members} link={(s) => withQuery({ view: "table", state: s, batch: b.path || node, page: null })} />
-        {data.rate ? <p class="muted num">{data.rate >= 10 ? short(Math.round(data.rate)) : data.rate.toFixed(1)} per second{data.left ? `, about ${duration(lengthOf(data.left))} left` : ""}</p> : null}
+        {data.rate ? <p class="muted num">{pace(data.rate)} per second{data.left ? `, about ${duration(lengthOf(data.left))} left` : ""}</p> : null}
       </Part>
       {blockers.length > 0 ? (
         <Part title="In its way">
