@@ -196,9 +196,14 @@ func (s *street) stop(id string) {
 // await a condition of real nodes.
 func (s *street) await(what string, f func() bool) {
 	s.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	late := time.NewTimer(20 * time.Second)
+	defer late.Stop()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
 	for !f() {
-		if time.Now().After(deadline) {
+		select {
+		case <-look.C:
+		case <-late.C:
 			for id, m := range s.all {
 				if m.node != nil {
 					s.t.Logf("%s: %+v", id, m.node.Status())
@@ -206,7 +211,6 @@ func (s *street) await(what string, f func() bool) {
 			}
 			s.t.Fatalf("not within 20 s: %s", what)
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 

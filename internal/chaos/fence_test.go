@@ -74,7 +74,9 @@ func (w *World) blockFlushes(ctx context.Context, t *testing.T) (free func()) {
 	if _, err := tx.Exec(ctx, `LOCK TABLE heddle.finished_jobs IN SHARE MODE`); err != nil {
 		t.Fatal(err)
 	}
-	for caught := false; !caught; {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for caught := false; !caught; <-tick.C {
 		err := tx.QueryRow(ctx, `SELECT EXISTS (
 			SELECT FROM pg_locks w JOIN pg_locks f USING (pid)
 			 WHERE NOT w.granted AND w.relation = 'heddle.finished_jobs'::regclass
